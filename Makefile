@@ -1,0 +1,60 @@
+# Everything runs in .venv. The first target that needs it makes it, with pip and nothing else; later ones start at once.
+
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+ARGS   ?=
+
+bin   := $(VENV)/bin
+ready := $(VENV)/.ready
+log   := $(VENV)/install.log
+# One thread a worker: the tests' models are tiny, and threads of several workers would only fight for the cores.
+pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test parity lint format pocket pocket-eval clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Extra arguments: make test ARGS="tests/engine -x". Another Python: make test PYTHON=python3.12.'
+
+install: $(ready) ## make .venv and install specvlm into it, editable, with the tools of development
+	@echo 'specvlm is installed in $(VENV)'
+
+demo: $(ready) ## answer a held-out video three ways and compare: stock generate, plain speculation, SpecVLM
+	@$(bin)/specvlm demo $(ARGS)
+
+test: $(ready) ## the tests, but for the long parity grid
+	@$(pytest) $(ARGS)
+
+parity: $(ready) ## the long grid of whole generations against stock Hugging Face generate
+	@$(pytest) -m parity $(ARGS)
+
+lint: $(ready) ## ruff (rules and format) and pyright
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/pyright --pythonpath $(bin)/python
+
+format: $(ready) ## mend what ruff can mend
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+pocket: $(ready) ## train the pocket pair anew, from where it was left
+	$(bin)/python -m specvlm.pocket.train $(ARGS)
+
+pocket-eval: $(ready) ## how well the pocket pair sees, and how pruning changes what is accepted
+	$(bin)/python -m specvlm.pocket.evaluate $(ARGS)
+
+clean: ## remove .venv, caches and built packages
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(ready): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo 'There is no "$(PYTHON)" here. specvlm needs Python 3.10 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is Python %d.%d. specvlm needs 3.10 or newer; name one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@echo 'Installing specvlm and what it needs into $(VENV). The first time takes minutes, PyTorch being large; progress: $(log)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(bin)/python -m pip install --disable-pip-version-check -e '.[dev]' >$(log) 2>&1 || \
+		{ tail -n 30 $(log) >&2; echo 'pip failed; all that it said is in $(log)' >&2; exit 1; }
+	@touch $@

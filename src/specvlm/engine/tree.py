@@ -1,0 +1,256 @@
+"""Draft trees: the tree itself, fixed templates, and the two ways to grow one.
+
+A tree hangs from the last emitted token (node 0). Each other node is a guess at the token after its parent.
+
+         0 "the"              tokens  = (the, cat, dog, sat)
+        / \\                   parents = (-1, 0, 0, 1)
+    1 cat  2 dog              depths  = (0, 1, 1, 2)
+      |
+    3 sat                     mask: 3 sees 0, 1, 3 (its own branch), never 2
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DraftTree:
+    """A tree of guessed tokens, parents before children; node 0 is the last emitted token."""
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Distance of each node from the root."""
+        return _depths(self.parents)
+
+    @property
+    def mask(self) -> Bool[Tensor, "nodes nodes"]:
+        """True where the row's node may attend to the column's node: itself and its ancestors. Do not write to it."""
+        return ancestor_mask(self.parents)
+
+    def children(self) -> list[dict[int, int]]:
+        """For every node, its children by token."""
+        children: list[dict[int, int]] = [{} for _ in self.tokens]
+        for node in range(1, len(self.tokens)):
+            children[self.parents[node]][self.tokens[node]] = node
+        return children
+
+
+@lru_cache(maxsize=256)
+def _depths(parents: tuple[int, ...]) -> tuple[int, ...]:
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(0 if parent < 0 else depths[parent] + 1)
+    return tuple(depths)
+
+
+@lru_cache(maxsize=256)
+def ancestor_mask(parents: tuple[int, ...]) -> Bool[Tensor, "nodes nodes"]:
+    """Row i is True at i and at all its ancestors. Cached, since a fixed template asks for the same one every round."""
+    rows: list[list[bool]] = []
+    for node, parent in enumerate(parents):
+        row = [False] * len(parents) if parent < 0 else rows[parent].copy()
+        row[node] = True
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.bool).reshape(len(parents), len(parents))
+
+
+class TreeShape(abc.ABC):
+    """How trees are grown: a fixed template, or by the draft's confidence. Immutable, shared by all requests."""
+
+    @property
+    @abc.abstractmethod
+    def max_nodes(self) -> int:
+        """The most nodes that a tree of this shape can have, the root included."""
+
+    @abc.abstractmethod
+    def sprout(self, root: int, max_depth: int) -> Growth:
+        """Begin a tree at the token `root`, not deeper than `max_depth` levels below it."""
+
+
+class Growth(abc.ABC):
+    """One tree while it grows. `extend` is called once per draft forward, with the logits of the nodes it named last.
+
+    `tokens` and `parents` list all nodes made so far; the first call is for the root alone.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+
+    @abc.abstractmethod
+    def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
+        """Add the children of the frontier. Return the new frontier: nodes that the draft must see next, or none."""
+
+    @abc.abstractmethod
+    def finish(self) -> tuple[DraftTree, list[int]]:
+        """The finished tree and, for each of its nodes, that node's number in `tokens`."""
+
+
+@dataclass(frozen=True)
+class TreeTemplate(TreeShape):
+    """A fixed tree: node i is its parent's `ranks[i]`-th best guess (0 = the best). Node 0 is the root."""
+
+    parents: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    @classmethod
+    def from_paths(cls, paths: Iterable[Sequence[int]]) -> TreeTemplate:
+        """Build from paths of ranks: `(0, 2)` is the third guess after the best first guess.
+
+        Errors: ValueError for an empty list or path, a negative or non-integer rank, or a path whose parent is missing.
+        """
+        given = [tuple(path) for path in paths]
+        wanted = sorted(set(given), key=lambda path: (len(path), path))
+        if not wanted:
+            raise ValueError("a draft tree needs at least one path, such as [(0,)]")
+        nodes: dict[tuple[int, ...], int] = {(): 0}
+        parents, ranks = [-1], [0]
+        for path in wanted:
+            if not path or any(not isinstance(rank, int) or isinstance(rank, bool) or rank < 0 for rank in path):
+                raise ValueError(f"a path of a draft tree is one or more ranks of 0 and up, not {path}")
+            if path[:-1] not in nodes:
+                raise ValueError(f"the draft tree has the path {path} but not its parent {path[:-1]}")
+            nodes[path] = len(parents)
+            parents.append(nodes[path[:-1]])
+            ranks.append(path[-1])
+        return cls(tuple(parents), tuple(ranks))
+
+    @property
+    def max_nodes(self) -> int:
+        return len(self.parents)
+
+    def cut(self, max_depth: int) -> TreeTemplate:
+        """The part of the template that is at most `max_depth` levels deep. Nodes are in order of depth."""
+        size = sum(depth <= max_depth for depth in _depths(self.parents))
+        return self if size == len(self.parents) else TreeTemplate(self.parents[:size], self.ranks[:size])
+
+    def sprout(self, root: int, max_depth: int) -> Growth:
+        return _TemplateGrowth(self.cut(max_depth), root)
+
+
+class _TemplateGrowth(Growth):
+    def __init__(self, template: TreeTemplate, root: int) -> None:
+        self.tokens = [root]
+        self.parents = [-1]
+        self._template = template
+        self._frontier = _inner_nodes(template.parents)[0]
+
+    def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
+        template, levels = self._template, _inner_nodes(self._template.parents)
+        depth = _depths(template.parents)[len(self.tokens) - 1] + 1
+        rows = {node: row for row, node in enumerate(self._frontier)}
+        new = [node for node in range(len(self.tokens), len(template.parents)) if template.parents[node] in rows]
+        if new:
+            # A rank beyond the vocabulary has no token: repeat the last one. Such a node is a duplicate, never a lie.
+            best = min(1 + max(template.ranks[node] for node in new), logits.shape[-1])
+            guesses = logits.topk(best, dim=-1).indices.tolist()
+            for node in new:
+                parent = template.parents[node]
+                self.tokens.append(guesses[rows[parent]][min(template.ranks[node], best - 1)])
+                self.parents.append(parent)
+        self._frontier = levels[depth] if depth < len(levels) else ()
+        return list(self._frontier)
+
+    def finish(self) -> tuple[DraftTree, list[int]]:
+        return DraftTree(tuple(self.tokens), tuple(self.parents)), list(range(len(self.tokens)))
+
+
+@lru_cache(maxsize=256)
+def _inner_nodes(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """By depth, the nodes that have children: leaves need no draft forward."""
+    levels: dict[int, list[int]] = {0: []}
+    for node in sorted(set(parents) - {-1}):
+        levels.setdefault(_depths(parents)[node], []).append(node)
+    return tuple(tuple(nodes) for _, nodes in sorted(levels.items()))
+
+
+@dataclass(frozen=True)
+class DynamicTree(TreeShape):
+    """Grow where the draft is confident, keep the best nodes: EAGLE-2 (arXiv:2406.16858).
+
+    At each of `depth` levels the `width` nodes of highest cumulative draft log-probability get `width` children each;
+    of all nodes made, the `num_nodes` best stay. A node is never likelier than its parent, so the best nodes form a tree.
+    """
+
+    depth: int = 5
+    width: int = 4
+    num_nodes: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "num_nodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a dynamic tree must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def max_nodes(self) -> int:
+        return 1 + self.num_nodes
+
+    def sprout(self, root: int, max_depth: int) -> Growth:
+        return _DynamicGrowth(self, root, min(self.depth, max_depth))
+
+
+class _DynamicGrowth(Growth):
+    def __init__(self, shape: DynamicTree, root: int, depth: int) -> None:
+        self.tokens = [root]
+        self.parents = [-1]
+        self._shape, self._levels_left = shape, depth
+        self._log_probs = [0.0]
+        self._frontier = [0]
+
+    def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
+        if self._levels_left < 1:
+            return []
+        self._levels_left -= 1
+        width = min(self._shape.width, logits.shape[-1])
+        log_probs, guesses = logits.float().log_softmax(-1).topk(width, dim=-1)
+        first = len(self.tokens)
+        for parent, row_log_probs, row_guesses in zip(
+            self._frontier, log_probs.tolist(), guesses.tolist(), strict=True
+        ):
+            for log_prob, guess in zip(row_log_probs, row_guesses, strict=True):
+                self.tokens.append(guess)
+                self.parents.append(parent)
+                self._log_probs.append(self._log_probs[parent] + log_prob)
+        new = range(first, len(self.tokens))
+        # After the last level nothing is fed: its logits would never be used.
+        self._frontier = sorted(self._best(new, self._shape.width)) if self._levels_left else []
+        return list(self._frontier)
+
+    def _best(self, nodes: Iterable[int], count: int) -> list[int]:
+        """The `count` likeliest of `nodes`; among equals the older, so that a parent always comes before its child."""
+        return sorted(nodes, key=lambda node: (-self._log_probs[node], node))[:count]
+
+    def finish(self) -> tuple[DraftTree, list[int]]:
+        chosen = [0, *sorted(self._best(range(1, len(self.tokens)), self._shape.num_nodes))]
+        number = {node: new for new, node in enumerate(chosen)}
+        number[-1] = -1
+        tokens = tuple(self.tokens[node] for node in chosen)
+        return DraftTree(tokens, tuple(number[self.parents[node]] for node in chosen)), chosen
+
+
+def chain(depth: int) -> TreeTemplate:
+    """`depth` guesses in a row, no branches: speculative decoding as first published (arXiv:2211.17192)."""
+    return TreeTemplate.from_paths([(0,) * length for length in range(1, depth + 1)])
+
+
+# The 25 nodes that EAGLE's code calls mc_sim_7b_63 and SpecVLM (arXiv:2508.16201) uses: levels of 4, 8, 8, 3, 2.
+PAPER_TREE = TreeTemplate.from_paths(
+    [(0,), (1,), (2,), (3,)]
+    + [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    + [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1), (0, 2, 0), (0, 2, 1), (1, 0, 0)]
+    + [(0, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 2)]
+    + [(0, 0, 0, 0, 0), (0, 0, 0, 0, 1)]
+)

@@ -1,0 +1,48 @@
+"""Verification: which of the guesses are the target's own words. A pure function of the tree and a chooser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from specvlm.engine.tree import DraftTree
+
+Choose = Callable[[int, tuple[int, ...]], int]
+"""The target's token after a node: (node, tokens on the way from the root to it, root left out) -> token."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one target forward settled: the accepted nodes (root first) and the target's own token after them."""
+
+    path: tuple[int, ...]
+    next_token: int
+
+    @property
+    def num_accepted(self) -> int:
+        """Draft tokens that the target agreed with."""
+        return len(self.path) - 1
+
+
+def verify(tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bool] = lambda tokens: False) -> Verdict:
+    """Follow the target's own tokens down the draft tree until they leave it, or until `stop(tokens)`.
+
+    The result is what the target alone would emit: at each node the target chooses, and the tree only tells whether
+    the logits after that choice are known already. `choose` is asked exactly once per emitted token, in order, so a
+    chooser that draws random numbers draws the same ones as plain decoding would; hence sampling is lossless too.
+
+            0 "the"            choose(0) = cat  -> node 1
+           / \\                choose(1) = ran  -> no such child: leave
+        1 cat  2 dog           path = (0, 1), next_token = "ran"
+
+    Greedy case: SpecInfer (arXiv:2305.09781).
+    """
+    children = tree.children()
+    path, tokens = (0,), ()
+    while True:
+        token = choose(path[-1], tokens)
+        tokens = (*tokens, token)
+        child = children[path[-1]].get(token)
+        if child is None or stop(tokens):
+            return Verdict(path, token)
+        path = (*path, child)

@@ -1,0 +1,150 @@
+"""The attention function that specvlm lends to a model for the length of one forward.
+
+It computes what stock `sdpa` computes, with two differences. Query heads that share a K/V head are folded into the
+query axis, [1, heads, rows, dim] -> [1, kv_heads, groups * rows, dim], so that K and V are never copied (stock sdpa
+expands them whenever there is a mask: gigabytes a step on a long video). And a ScoreRecorder may watch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers.masking_utils import sdpa_mask
+
+NAME = "specvlm"
+
+
+class ScoreRecorder:
+    """Text-to-video attention, averaged over layers, heads and text queries (SpecVLM, arXiv:2508.16201).
+
+    `columns` are the cache positions of the M video tokens. Each layer's matrix is reduced as soon as it is made, one
+    K/V head at a time; float64 models are scored in float64, all others in float32.
+    """
+
+    def __init__(self, columns: Int[Tensor, " M"]) -> None:
+        self.columns = columns
+        self.seconds = 0.0
+        self._total: Tensor | None = None
+        self._num_rows = 0
+
+    def record(
+        self,
+        query: Float[Tensor, "1 heads rows dim"],
+        key: Float[Tensor, "1 kv_heads length dim"],
+        scaling: float,
+    ):
+        """Add one layer's attention. The rows are the last `rows` positions of the `length` cached ones."""
+        start = time.perf_counter()
+        heads, rows, kv_heads, length = query.shape[1], query.shape[2], key.shape[1], key.shape[2]
+        wide = torch.float64 if query.dtype == torch.float64 else torch.float32
+        columns = self.columns.to(key.device)
+        future = causal_mask(rows, length, key.device).logical_not_()
+        folded = query.reshape(kv_heads, heads // kv_heads, rows, -1)
+        total = torch.zeros(len(columns), dtype=wide, device=key.device)
+        for head in range(kv_heads):
+            logits = (folded[head].to(wide) @ key[0, head].to(wide).T) * scaling
+            attention = logits.masked_fill_(future, float("-inf")).softmax(-1)
+            total += attention.sum((0, 1))[columns]
+        self._total = total if self._total is None else self._total + total.to(self._total.device)
+        self._num_rows += heads * rows
+        self.seconds += time.perf_counter() - start
+
+    def scores(self) -> Float[Tensor, " M"]:
+        """Mean attention of each video token, in float32 or float64. Errors: ValueError if nothing was recorded."""
+        if self._total is None:
+            raise ValueError("no attention was recorded: the model never called specvlm's attention function")
+        return self._total / self._num_rows
+
+
+def causal_mask(rows: int, length: int, device: torch.device) -> Bool[Tensor, "rows length"]:
+    """True where one of the last `rows` of `length` positions may attend: everything up to itself."""
+    return torch.ones(rows, length, dtype=torch.bool, device=device).tril_(length - rows)
+
+
+def folded_mask(
+    mask: Bool[Tensor, "rows length"], groups: int, dtype: torch.dtype
+) -> Float[Tensor, "1 1 folded length"]:
+    """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward instead of once a layer."""
+    additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
+    return additive.repeat(groups, 1)[None, None]
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads rows dim"],
+    key: Float[Tensor, "1 kv_heads length dim"],
+    value: Float[Tensor, "1 kv_heads length dim"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    recorder: ScoreRecorder | None = None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
+
+    `attention_mask` is None (causal), a `folded_mask`, or whatever stock sdpa takes: `[1, 1, rows, length]`.
+    """
+    batch, heads, rows, dim = query.shape
+    kv_heads, length = key.shape[1], key.shape[2]
+    groups = heads // kv_heads
+    if recorder is not None:
+        recorder.record(query, key, dim**-0.5 if scaling is None else scaling)
+    if attention_mask is None and rows == length:
+        # The whole prompt at once: no mask to store, and the same kernel as stock sdpa.
+        output = scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, scale=scaling, is_causal=rows > 1, enable_gqa=groups > 1
+        )
+        return output.transpose(1, 2).contiguous(), None
+    if attention_mask is None and rows > 1:
+        attention_mask = folded_mask(causal_mask(rows, length, key.device), groups, query.dtype)
+    elif attention_mask is not None and groups > 1 and attention_mask.shape[-2] == rows:
+        attention_mask = attention_mask.expand(batch, -1, -1, -1)
+        if attention_mask.shape[1] == heads:  # a mask of each head's own
+            attention_mask = attention_mask.reshape(batch, kv_heads, groups * rows, length)
+        else:
+            attention_mask = attention_mask.repeat(1, 1, groups, 1)
+    folded = query.reshape(batch, kv_heads, groups * rows, dim)
+    output = scaled_dot_product_attention(
+        folded, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+    )
+    return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
+
+
+_lock = threading.Lock()
+_borrowed: dict[int, tuple[int, str | None]] = {}
+"""By id of config: how many forwards are inside right now, and the name to give back to the last one that leaves."""
+
+
+@contextmanager
+def lend_attention(config: PreTrainedConfig) -> Iterator[None]:
+    """Let the model of `config` use `attention_forward` inside the block; afterwards nothing is left of it.
+
+    Counted, so that forwards of one model in several threads don't take each other's attention away.
+    """
+    with _lock:
+        if not _borrowed:
+            AttentionInterface.register(NAME, attention_forward)
+            AttentionMaskInterface.register(NAME, sdpa_mask)
+        count, original = _borrowed.get(id(config), (0, config._attn_implementation))
+        _borrowed[id(config)] = (count + 1, original)
+        config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        with _lock:
+            count, original = _borrowed.pop(id(config))
+            if count > 1:
+                _borrowed[id(config)] = (count - 1, original)
+            else:
+                config._attn_implementation = original
+            if not _borrowed:
+                AttentionInterface._global_mapping.pop(NAME, None)
+                AttentionMaskInterface._global_mapping.pop(NAME, None)

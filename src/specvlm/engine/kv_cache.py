@@ -1,0 +1,153 @@
+"""TreeCache: keys and values written in place, so that a rejected guess costs nothing and an accepted one is never moved twice.
+
+Stock `DynamicCache` concatenates the whole cache at every step; at thousands of video tokens that copy is most of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+GROWTH_BLOCK = 256
+"""Positions added at once when a cache turns out too small."""
+
+
+class TreeLayer(CacheLayerMixin):
+    """Keys and values of one layer: `[1, kv_heads, capacity, head_dim]`, of which the first `length` positions are in use."""
+
+    is_sliding = False
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate where the layer's first keys are: with `device_map` each layer may live on another device."""
+        self.keys = self._allocate(key_states)
+        self.values = self._allocate(value_states)
+        self.is_initialized = True
+
+    def _allocate(self, like: Tensor) -> Tensor:
+        batch, heads, _, dim = like.shape
+        if batch != 1:
+            raise ValueError(f"a TreeCache holds one sequence, not a batch of {batch}")
+        return torch.empty((1, heads, self.capacity, dim), dtype=like.dtype, device=like.device)
+
+    def update(
+        self,
+        key_states: Float[Tensor, "1 heads new dim"],
+        value_states: Float[Tensor, "1 heads new dim"],
+        *args,
+        **kwargs,
+    ) -> tuple[Float[Tensor, "1 heads length dim"], Float[Tensor, "1 heads length dim"]]:
+        """Append, and return views of all that is in use."""
+        end = self.length + key_states.shape[2]
+        if not self.is_initialized:
+            self.capacity = max(self.capacity, end)
+            self.lazy_initialization(key_states, value_states)
+        elif end > self.capacity:
+            self._grow(end)
+        self.keys[:, :, self.length : end] = key_states
+        self.values[:, :, self.length : end] = value_states
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _grow(self, needed: int) -> None:
+        old_keys, old_values = self.keys, self.values
+        self.capacity = -(-needed // GROWTH_BLOCK) * GROWTH_BLOCK
+        self.keys, self.values = self._allocate(old_keys), self._allocate(old_values)
+        self.keys[:, :, : self.length] = old_keys[:, :, : self.length]
+        self.values[:, :, : self.length] = old_values[:, :, : self.length]
+
+    def keep(self, source: Tensor | None, start: int, count: int) -> None:
+        """Move the rows `source` (absolute positions, increasing) to `start`; None when they are already there."""
+        if source is not None and self.is_initialized:
+            source = source.to(self.keys.device)
+            # index_select copies first, so that overlapping source and destination are safe.
+            self.keys[:, :, start : start + count] = self.keys.index_select(2, source)
+            self.values[:, :, start : start + count] = self.values.index_select(2, source)
+        self.length = start + count
+
+    def reset(self) -> None:
+        self.length = 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+
+class TreeCache(Cache):
+    """The KV cache of one sequence in one model.
+
+    `capacity` is the number of positions that the prompt, the answer and one draft tree need together; a cache that
+    turns out too small grows by blocks of GROWTH_BLOCK positions.
+    """
+
+    layers: list[TreeLayer]
+
+    def __init__(self, num_layers: int, capacity: int) -> None:
+        super().__init__(layers=[TreeLayer(capacity) for _ in range(num_layers)])
+
+    @property
+    def length(self) -> int:
+        """Positions in use."""
+        return self.layers[0].length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, in use or not."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.is_initialized)
+
+    def keep(self, path: Sequence[int], num_nodes: int) -> None:
+        """Of the `num_nodes` positions appended last, keep those at `path` (increasing), close up, forget the others.
+
+        Errors: ValueError if the path isn't increasing within 0..num_nodes-1, or more nodes are named than are held.
+        """
+        if num_nodes > self.length:
+            raise ValueError(f"can't choose among the last {num_nodes} positions of a cache that holds {self.length}")
+        if any(not 0 <= node < num_nodes for node in path) or any(a >= b for a, b in pairwise(path)):
+            raise ValueError(f"a path must increase within 0..{num_nodes - 1}, not {list(path)}")
+        start = self.length - num_nodes
+        still = list(path) == list(range(len(path)))
+        source = None if still else torch.tensor([start + node for node in path])
+        for layer in self.layers:
+            layer.keep(source, start, len(path))
+
+    def rollback(self, num_positions: int) -> None:
+        """Forget the last `num_positions` positions."""
+        self.keep((), num_positions)
+
+
+def refuse_unless_rollable(
+    layer_types: Sequence[str], sliding_window: int | None, model_name: str, needed: int
+) -> None:
+    """Raise ValueError when a layer's memory can't be rolled back to before a rejected guess.
+
+    `layer_types` are those of the transformers config. Recurrent and linear-attention layers fold each token into a
+    state for good. A sliding window is harmless as long as all `needed` positions fit in it.
+    """
+    for kind in sorted(set(layer_types)):
+        if kind == "full_attention":
+            continue
+        if kind == "sliding_attention":
+            if sliding_window is not None and needed > sliding_window:
+                raise ValueError(
+                    f"{model_name} attends through a sliding window of {sliding_window} positions and this answer needs "
+                    f"{needed}: give fewer frames or a smaller max_new_tokens"
+                )
+            continue
+        raise ValueError(
+            f"{model_name} has layers of type {kind!r}, whose memory can't be rolled back after a rejected guess; "
+            "only full attention can be verified as a tree"
+        )

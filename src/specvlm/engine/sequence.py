@@ -1,0 +1,62 @@
+"""Sequence: everything that belongs to one answer in flight, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.sampling import Chooser
+from specvlm.engine.stats import Stats
+
+FinishReason = Literal["eos", "stop", "length"]
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When an answer ends. `criterion` looks at prompt and answer together, as transformers' stopping criteria do."""
+
+    max_new_tokens: int
+    eos_ids: frozenset[int] = frozenset()
+    criterion: Callable[[Int[Tensor, "1 length"]], bool] | None = None
+
+
+@dataclass
+class Sequence:
+    """One answer in flight. `positions` [R] are the position ids of the first emitted token, one for each row."""
+
+    prompt_ids: Int[Tensor, " L"]
+    positions: Int[Tensor, " R"]
+    cache: TreeCache
+    chooser: Chooser
+    stopping: Stopping
+    stats: Stats = field(default_factory=Stats)
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    def history(self, more: tuple[int, ...] = ()) -> Int[Tensor, " length"]:
+        """Prompt, answer so far, and `more`."""
+        return torch.cat([self.prompt_ids, self.prompt_ids.new_tensor([*self.tokens, *more])])
+
+    @property
+    def num_left(self) -> int:
+        """How many more tokens may be emitted."""
+        return self.stopping.max_new_tokens - len(self.tokens)
+
+    def reason_to_stop(self, more: tuple[int, ...]) -> FinishReason | None:
+        """Why the answer would end with `more`'s last token, or None."""
+        if more[-1] in self.stopping.eos_ids:
+            return "eos"
+        if self.stopping.criterion is not None and self.stopping.criterion(self.history(more)[None]):
+            return "stop"
+        return "length" if len(more) >= self.num_left else None
+
+    def emit(self, more: tuple[int, ...]) -> None:
+        """Append tokens of which at most the last ends the answer."""
+        self.finish_reason = self.reason_to_stop(more)
+        self.tokens.extend(more)

@@ -1,0 +1,138 @@
+"""What happened in one answer, and how long each phase took."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+PHASES = (
+    "decode_video",
+    "preprocess",
+    "vision_target",
+    "vision_draft",
+    "prefill_target",
+    "prefill_draft",
+    "scoring",
+    "pruning",
+    "draft",
+    "verify",
+    "other",
+)
+
+
+def _synchronize() -> None:
+    """Wait for the GPUs, so that a phase is charged for its own work and not for its neighbour's."""
+    if torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+
+
+@dataclass
+class Stats:
+    """Counts and seconds of one answer. Times come from a monotonic clock that starts when the object is made."""
+
+    num_prompt_tokens: int = 0
+    num_video_tokens: int = 0
+    num_kept: int = 0
+    num_tokens: int = 0
+    num_rounds: int = 0
+    num_drafted: int = 0
+    accepted_per_depth: list[int] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    ttft_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    total_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    _start: float = field(default_factory=time.perf_counter, repr=False)
+    _decode_start: float | None = field(default=None, repr=False)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to the phase `name`, one of PHASES."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            _synchronize()
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        """Charge `seconds` that were measured inside one phase to another."""
+        self.phases[source] = self.phases.get(source, 0.0) - seconds
+        self.phases[target] = self.phases.get(target, 0.0) + seconds
+
+    def first_token(self) -> None:
+        self.ttft_seconds = time.perf_counter() - self._start
+
+    def decode_begins(self) -> None:
+        """The first token is known and the drafter has seen its prompt: the clock of `decode_seconds` starts."""
+        self._decode_start = time.perf_counter()
+
+    def add_round(self, num_drafted: int, num_accepted: int) -> None:
+        self.num_rounds += 1
+        self.num_drafted += num_drafted
+        missing = num_accepted - len(self.accepted_per_depth)
+        self.accepted_per_depth.extend([0] * missing)
+        for depth in range(num_accepted):
+            self.accepted_per_depth[depth] += 1
+
+    def finish(self, num_tokens: int) -> None:
+        """Close the clocks; what no phase claimed is `other`."""
+        now = time.perf_counter()
+        self.num_tokens = num_tokens
+        self.total_seconds = now - self._start
+        self.decode_seconds = 0.0 if self._decode_start is None else now - self._decode_start
+        self.phases["other"] = max(0.0, self.total_seconds - sum(self.phases.values()))
+        self.peak_memory_bytes = peak_memory_bytes()
+
+    @property
+    def num_accepted(self) -> int:
+        """Draft tokens that the target agreed with."""
+        return sum(self.accepted_per_depth)
+
+    @property
+    def mean_acceptance_length(self) -> float:
+        """Emitted tokens per target forward after the prefill, bonus included: plain decoding is 1.00."""
+        return (self.num_tokens - 1) / self.num_rounds if self.num_rounds else 1.0
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted per drafted token; None when nothing was drafted."""
+        return self.num_accepted / self.num_drafted if self.num_drafted else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens after the first per second of decoding; 0 when there was nothing to decode."""
+        return (self.num_tokens - 1) / self.decode_seconds if self.decode_seconds and self.num_tokens > 1 else 0.0
+
+
+def peak_memory_bytes() -> int:
+    """The most memory in use since `reset_peak_memory`: what torch held on the GPUs or, without one, what was resident.
+
+    Where the system can't forget an old peak (anywhere but Linux), it is the most since the process began.
+    """
+    if torch.cuda.is_available():
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    status = Path("/proc/self/status")
+    if status.exists():
+        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+        return int(peak.split()[1]) * 1024
+    if sys.platform == "win32":
+        return 0
+    import resource  # Unix alone has it
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def reset_peak_memory() -> None:
+    """Forget the highest use of memory so far. For measuring only: it is the whole process's mark."""
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):  # not Linux, or not allowed
+        Path("/proc/self/clear_refs").write_text("5")

@@ -1,0 +1,99 @@
+"""The engine's Decoder over a stock Hugging Face language model."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from specvlm.engine.attention import ScoreRecorder, folded_mask, lend_attention
+from specvlm.engine.kv_cache import TreeCache, refuse_unless_rollable
+from specvlm.errors import ModelError
+
+
+class HFDecoder:
+    """A causal language model and its output head; with `device_map` their layers may be on several devices.
+
+    Calls the model with embeddings, explicit positions, a TreeCache and a ready-made mask for each kind of layer, so
+    that transformers neither builds a mask nor guesses positions. The model is left exactly as it was found.
+    """
+
+    def __init__(self, language_model: PreTrainedModel, lm_head: nn.Module, name: str) -> None:
+        config = language_model.config
+        self._model, self._head, self._name = language_model, lm_head, name
+        self._embedding: nn.Module = language_model.get_input_embeddings()
+        self._groups = config.num_attention_heads // config.num_key_value_heads
+        self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
+        self.vocab_size: int = config.vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where embeddings and positions go in."""
+        return self._embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._embedding.weight.dtype
+
+    def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
+        """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
+        return self._embedding(tokens.to(self.device).clamp(max=self._embedding.weight.shape[0] - 1))
+
+    def new_cache(self, capacity: int) -> TreeCache:
+        try:
+            window = getattr(self._model.config, "sliding_window", None)
+            refuse_unless_rollable(self._layer_types, window, self._name, capacity)
+        except ValueError as error:
+            raise ModelError(str(error)) from None
+        return TreeCache(len(self._layer_types), capacity)
+
+    def prefill(
+        self,
+        embeds: Float[Tensor, "new D"],
+        positions: Int[Tensor, "R new"],
+        cache: TreeCache,
+        recorder: ScoreRecorder | None = None,
+    ) -> Float[Tensor, " vocab"]:
+        hidden = self._forward(embeds, positions, None, cache, recorder)
+        return self._head(hidden[-1:])[0]
+
+    def step(
+        self,
+        tokens: Int[Tensor, " nodes"],
+        positions: Int[Tensor, "R nodes"],
+        mask: Bool[Tensor, "nodes length"] | None,
+        cache: TreeCache,
+    ) -> Float[Tensor, "nodes vocab"]:
+        return self._head(self._forward(self.embed(tokens), positions, mask, cache, None))
+
+    @torch.no_grad()
+    def _forward(
+        self,
+        embeds: Float[Tensor, "new D"],
+        positions: Int[Tensor, "R new"],
+        mask: Bool[Tensor, "new length"] | None,
+        cache: TreeCache,
+        recorder: ScoreRecorder | None,
+    ) -> Float[Tensor, "new D"]:
+        if mask is not None:
+            mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
+        positions = positions.to(self.device)
+        before = cache.length
+        try:
+            with lend_attention(self._model.config):
+                output = self._model(
+                    inputs_embeds=embeds.to(self.device, self.dtype)[None],
+                    # One row of positions is transformers' [batch, new]; three rows are its [3, batch, new].
+                    position_ids=positions if positions.shape[0] == 1 else positions[:, None],
+                    attention_mask=dict.fromkeys(self._layer_types, mask),
+                    past_key_values=cache,
+                    use_cache=True,
+                    recorder=recorder,
+                )
+        except BaseException:
+            # Interrupted between two layers, they would disagree about how much they hold.
+            for layer in cache.layers:
+                layer.length = min(layer.length, before)
+            raise
+        return output.last_hidden_state[0]

@@ -1,0 +1,93 @@
+"""What stock `generate` would do with the logits: its processors, its stopping criteria, its checks.
+
+Rather than rebuilding them from the generation config, we let `generate` itself prepare everything and hand it over
+at the door that it has for custom decoding loops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+from transformers.generation import EosTokenCriteria, GenerationMode, MaxLengthCriteria
+
+from specvlm.engine.sampling import Chooser
+from specvlm.engine.sequence import Stopping
+from specvlm.errors import OptionError
+from specvlm.options import Options
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one answer is decoded: the merged config, the logits processors and the stopping criteria."""
+
+    config: GenerationConfig
+    processors: LogitsProcessorList
+    criteria: StoppingCriteriaList
+
+    def chooser(self, generator: torch.Generator | None) -> Chooser:
+        """Errors: OptionError for a decoding method, or a processor with a memory, that a tree can't be verified with."""
+        mode = self.config.get_generation_mode()
+        if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
+            raise OptionError(f"the generation config asks for {mode.value}; specvlm decodes greedily or by sampling")
+        if (self.config.num_return_sequences or 1) != 1:
+            raise OptionError(f"num_return_sequences must be 1, not {self.config.num_return_sequences}")
+        for processor in self.processors:
+            if isinstance(
+                processor,
+                (UnbatchedClassifierFreeGuidanceLogitsProcessor, SynthIDTextWatermarkLogitsProcessor),
+            ):
+                raise OptionError(
+                    f"{type(processor).__name__} keeps a memory of its own between tokens, and can't look at guesses"
+                )
+        return Chooser(self.processors or None, bool(self.config.do_sample), generator)
+
+    def stopping(self, max_new_tokens: int) -> Stopping:
+        """The criteria, with those that every answer has taken apart, so that they cost nothing per token."""
+        eos_ids: set[int] = set()
+        others = []
+        for criterion in self.criteria:
+            if isinstance(criterion, EosTokenCriteria):
+                eos_ids.update(criterion.eos_token_id.tolist())
+            elif not isinstance(criterion, MaxLengthCriteria):
+                others.append(criterion)
+        rest = StoppingCriteriaList(others)
+        criterion = (lambda ids: bool(rest(ids, None).all())) if others else None
+        return Stopping(max_new_tokens, frozenset(eos_ids), criterion)
+
+
+def _hand_over(model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs) -> Recipe:
+    """A decoding loop that decodes nothing: `generate` calls it with all that it has prepared."""
+    return Recipe(generation_config, logits_processor, stopping_criteria)
+
+
+def prepare_generation(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, input_ids: Int[Tensor, " L"], options: Options
+) -> Recipe:
+    """What `model.generate(input_ids, **options)` would decode with. Errors: OptionError, with generate's own reason."""
+    ids = input_ids[None].to(model.device)
+    kwargs = options.generate_kwargs()
+    kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
+    try:
+        # Without pixels this costs nothing: no forward is run.
+        recipe = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            custom_generate=_hand_over,
+            tokenizer=tokenizer,
+            **kwargs,
+        )
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"transformers' generate refuses these options: {' '.join(str(error).split())}") from None
+    return recipe

@@ -1,0 +1,115 @@
+"""LLaVA-OneVision (arXiv:2408.03326): SigLIP frames pooled 2 x 2, one newline token behind the whole video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, ProcessorMixin
+
+from specvlm.errors import ModelError, OptionError
+from specvlm.families.base import Family, Turn
+from specvlm.prompt import Prompt
+from specvlm.video import Video
+
+FRAMES_PER_BATCH = 16
+"""Frames that go through the vision tower at once: bounds its memory, whatever the length of the video."""
+
+
+@final
+class LlavaOnevision(Family):
+    """Stock `LlavaOnevisionForConditionalGeneration`, with any text model that has full attention."""
+
+    model_type: ClassVar[str] = "llava_onevision"
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
+        super().__init__(model, processor, name)
+        vision = model.config.vision_config
+        side = math.ceil((vision.image_size // vision.patch_size) / 2)
+        self._tokens_per_frame = side * side
+        expected = math.ceil(math.isqrt(processor.num_image_tokens or 0) / 2) ** 2
+        if expected != self._tokens_per_frame:
+            raise ModelError(
+                f"{name}: its processor makes {expected} tokens of a frame (num_image_tokens = "
+                f"{processor.num_image_tokens}) and its vision tower {self._tokens_per_frame}"
+            )
+
+    @property
+    def layout(self) -> Mapping[str, object]:
+        video = self.processor.video_processor
+        names = ("size", "resample", "image_mean", "image_std", "rescale_factor", "do_resize", "do_normalize")
+        return {"tokens per frame": self._tokens_per_frame} | {name: _plain(getattr(video, name)) for name in names}
+
+    def prepare(
+        self, video: Video | None, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
+    ) -> Prompt:
+        return self.prompt_from_inputs(self._inputs(video, question, system, history, self.processor.video_token))
+
+    def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
+        if "pixel_values" in inputs:
+            raise OptionError("the prompt holds an image: specvlm takes videos and text for LLaVA-OneVision")
+        input_ids = inputs["input_ids"]
+        if input_ids.shape[0] != 1:
+            raise OptionError(f"specvlm answers one prompt at a time, not a batch of {input_ids.shape[0]}")
+        input_ids = input_ids[0]
+        video_mask = input_ids == self.model.config.video_token_id
+        pixels = inputs.get("pixel_values_videos")
+        num_videos, num_frames = (0, 0) if pixels is None else pixels.shape[:2]
+        if num_videos > 1:
+            raise OptionError(f"LLaVA-OneVision answers about one video at a time, not {num_videos}")
+        expected = num_frames * self._tokens_per_frame + num_videos
+        if int(video_mask.sum()) != expected:
+            raise OptionError(
+                f"the prompt has {int(video_mask.sum())} video place-holders for {num_frames} frames, which need {expected}"
+            )
+        frame_ids = torch.arange(num_frames).repeat_interleave(self._tokens_per_frame)
+        place_ids = torch.arange(self._tokens_per_frame).repeat(num_frames)
+        if num_videos:  # the newline has no place, and belongs to the end
+            frame_ids = torch.cat([frame_ids, frame_ids[-1:]])
+            place_ids = torch.cat([place_ids, place_ids.new_tensor([-1])])
+        return Prompt(
+            input_ids=input_ids,
+            position_ids=torch.arange(len(input_ids))[None],
+            video_mask=video_mask,
+            frame_ids=frame_ids,
+            place_ids=place_ids,
+            model_inputs=dict(inputs),
+        )
+
+    @torch.no_grad()
+    def embed(self, prompt: Prompt) -> Float[Tensor, "L D"]:
+        embeds = self.decoder.embed(prompt.input_ids)
+        if prompt.num_video_tokens == 0:
+            return embeds
+        pixels = prompt.model_inputs["pixel_values_videos"][0]
+        # Frames are encoded independently of each other, so a pruned prompt needs only those it still mentions.
+        frames, rows = prompt.frame_ids[prompt.place_ids >= 0].unique(return_inverse=True)
+        features = self._encode(pixels[frames])
+        video = self.model.model.image_newline.expand(prompt.num_video_tokens, -1).clone()
+        in_frame = (prompt.place_ids >= 0).to(video.device)
+        places = prompt.place_ids[prompt.place_ids >= 0]
+        video[in_frame] = features[rows, places].to(video)
+        embeds = embeds.clone()
+        embeds[prompt.video_mask.to(embeds.device)] = video.to(embeds)
+        return embeds
+
+    def _encode(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames places D"]:
+        """Features of each frame, without the newline that the model appends to every call."""
+        model = self.model.model
+        weight = next(model.vision_tower.parameters())
+        batches = []
+        for batch in pixels.split(FRAMES_PER_BATCH):
+            output = model.get_video_features(batch[None].to(weight.device, weight.dtype), return_dict=True)
+            batches.append(output.pooler_output[0, :-1].unflatten(0, (len(batch), self._tokens_per_frame)))
+        return torch.cat(batches) if batches else model.image_newline.new_empty(0, self._tokens_per_frame, 0)
+
+
+def _plain(value: object) -> object:
+    """A processor's setting as something that compares by value."""
+    if isinstance(value, (list, tuple)):
+        return tuple(value)
+    return dict(value) if hasattr(value, "keys") else value

@@ -1,0 +1,78 @@
+"""From a path, a Hub id, `"pocket"` or a model object to a Family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+from specvlm.errors import ModelError, OptionError
+from specvlm.families.base import Family
+from specvlm.families.llava_onevision import LlavaOnevision
+
+FAMILIES: dict[str, type[Family]] = {family.model_type: family for family in (LlavaOnevision,)}
+
+DTYPES = {
+    "auto": "auto",
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load_family(
+    source: str | Path | PreTrainedModel,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device_map: str | dict | None = None,
+    attn: str | None = None,
+    processor: ProcessorMixin | None = None,
+) -> Family:
+    """Load one model of a pair; a model object is taken as it is. Errors: ModelError, OptionError for the dtype."""
+    if isinstance(source, PreTrainedModel):
+        family = family_of(source.config.model_type, _name_of(source))
+        return family(source.eval(), processor or _load(AutoProcessor, source.name_or_path), _name_of(source))
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    name = str(source)
+    family = family_of(_load(AutoConfig, name).model_type, name)
+    model = _load(
+        AutoModelForImageTextToText,
+        name,
+        dtype=DTYPES[dtype] if isinstance(dtype, str) else dtype,
+        device_map=device_map,
+        attn_implementation=attn,
+    )
+    return family(model.eval(), processor or _load(AutoProcessor, name), name)
+
+
+def family_of(model_type: str, name: str) -> type[Family]:
+    """The Family of a `model_type`. Errors: ModelError with the list of those that are supported."""
+    if model_type not in FAMILIES:
+        raise ModelError(
+            f"{name} is a {model_type}, which is not supported; supported are {', '.join(sorted(FAMILIES))}"
+        )
+    return FAMILIES[model_type]
+
+
+def _name_of(model: PreTrainedModel) -> str:
+    return model.name_or_path or type(model).__name__
+
+
+def _load(auto_class, name: str, **kwargs):
+    """Load by name; whatever transformers says is wrong becomes one line."""
+    if not name:
+        raise ModelError("a model object that was not loaded from a checkpoint has no processor: pass processor=...")
+    try:
+        return auto_class.from_pretrained(name, **{key: value for key, value in kwargs.items() if value is not None})
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"can't load {name} as a checkpoint: {reason[:300]}") from error

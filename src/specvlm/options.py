@@ -1,0 +1,140 @@
+"""Options: every knob of one answer, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
+from specvlm.errors import OptionError
+from specvlm.prompt import PositionPolicy
+from specvlm.pruning import Pruner, make_pruner
+
+TreeName = Literal["dynamic", "paper", "chain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What one answer may be asked with. None means: what the checkpoint's own generation config says.
+
+    Errors: OptionError, naming the option, the value and what would be right.
+    """
+
+    num_frames: int | None = None
+    """Frames taken evenly from the video (default 32 when `fps` isn't given either)."""
+    fps: float | None = None
+    """Frames per second taken from the video, instead of `num_frames`."""
+    system: str | None = None
+    """System prompt, in front of the conversation."""
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier questions about this video and their answers."""
+
+    pruner: str | Pruner = "verifier_guided"
+    """Which video tokens the draft keeps: a name from `specvlm pruners`, `"name(field=value)"`, or a Pruner."""
+    pruning_ratio: float = 0.9
+    """Fraction of the video tokens that the draft never sees."""
+    positions: PositionPolicy = "original"
+    """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up."""
+    tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
+    """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, a list of paths of ranks, or a TreeShape."""
+    depth: int | None = None
+    """Most levels of the draft tree (default 5)."""
+    num_nodes: int | None = None
+    """Node budget of the dynamic tree (default 25)."""
+    width: int | None = None
+    """Branches at each level of the dynamic tree (default 4)."""
+
+    max_new_tokens: int = 256
+    do_sample: bool | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer."""
+    seed: int | None = None
+    """Seed of the answer's own random generator; None draws from torch's global one, as `generate` does."""
+
+    prefill_chunk: int | None = None
+    """Most prompt tokens in one forward; None: as many as there are."""
+
+    def __post_init__(self) -> None:
+        if self.num_frames is not None and self.fps is not None:
+            raise OptionError("give num_frames or fps, not both")
+        for name in ("num_frames", "depth", "num_nodes", "width", "prefill_chunk"):
+            self._check(name, lambda value: _is_int(value) and value >= 1, "a whole number of 1 or more")
+        for name in ("max_new_tokens", "top_k"):
+            self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
+        self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+        for name in ("fps", "temperature", "repetition_penalty"):
+            self._check(name, lambda value: _is_number(value) and value > 0, "a number above 0")
+        self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
+        for name in ("min_p", "pruning_ratio"):
+            self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
+        self._check("positions", lambda value: value in ("compact", "original"), "'compact' or 'original'")
+        if isinstance(self.stop, str):
+            raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
+        self._check("stop", lambda value: all(isinstance(s, str) and s for s in value), "a tuple of non-empty strings")
+        self.make_pruner()
+        self.tree_shape()
+
+    def _check(self, name: str, is_right: Any, right: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not is_right(value):
+            raise OptionError(f"{name} must be {right}, not {value!r}")
+
+    @classmethod
+    def of(cls, options: Options | None, overrides: dict[str, Any]) -> Options:
+        """`options` with some of them replaced. Errors: OptionError for a name that doesn't exist."""
+        known = [field.name for field in fields(cls)]
+        for name in overrides:
+            if name not in known:
+                raise OptionError(f"there is no option {name!r}; there are {', '.join(known)}")
+        base = {} if options is None else {name: getattr(options, name) for name in known}
+        return cls(**base | overrides)
+
+    def make_pruner(self) -> Pruner:
+        return make_pruner(self.pruner)
+
+    def tree_shape(self) -> TreeShape:
+        """The shape that `tree`, `depth`, `num_nodes` and `width` describe together."""
+        if self.tree != "dynamic":
+            for name in ("num_nodes", "width"):
+                if getattr(self, name) is not None:
+                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {self.tree!r}")
+        if isinstance(self.tree, TreeShape):
+            shape = self.tree
+        elif self.tree == "chain":
+            shape = chain(self.depth or 5)
+        elif self.tree == "paper":
+            shape = PAPER_TREE
+        elif self.tree == "dynamic":
+            given = {"depth": self.depth, "width": self.width, "num_nodes": self.num_nodes}
+            shape = DynamicTree(**{name: value for name, value in given.items() if value is not None})
+        elif isinstance(self.tree, str):
+            raise OptionError(f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {self.tree!r}")
+        else:
+            try:
+                shape = TreeTemplate.from_paths(self.tree)
+            except (ValueError, TypeError) as error:
+                raise OptionError(f"tree: {error}") from None
+        return shape.cut(self.depth) if self.depth is not None and isinstance(shape, TreeTemplate) else shape
+
+    def generate_kwargs(self) -> dict[str, Any]:
+        """What stock `generate` must be called with to be asked the same."""
+        names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return (
+            given | {"max_new_tokens": self.max_new_tokens} | ({"stop_strings": list(self.stop)} if self.stop else {})
+        )
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,60 @@
+"""The oracle: stock Hugging Face `generate` on the same prompt. What it says is right, by definition."""
+
+from __future__ import annotations
+
+import torch
+from transformers.generation.streamers import BaseStreamer
+
+from specvlm.engine.sequence import FinishReason
+from specvlm.engine.stats import Stats
+from specvlm.families import Family
+from specvlm.options import Options
+from specvlm.prompt import Prompt
+
+
+class _Clock(BaseStreamer):
+    """Tells the stats when tokens arrive; the first call brings the prompt, the second the first token."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats, self._calls = stats, 0
+
+    def put(self, value: torch.Tensor) -> None:
+        self._calls += 1
+        if self._calls == 2:
+            self._stats.first_token()
+            self._stats.decode_begins()
+
+    def end(self) -> None:
+        pass
+
+
+def generate_stock(
+    family: Family, prompt: Prompt, options: Options, stats: Stats
+) -> tuple[tuple[int, ...], FinishReason]:
+    """The tokens of `model.generate(**inputs)`, and why it stopped. Vision is inside `prefill_target` here.
+
+    With a seed, torch's global generator is set to it for the call and put back as it was.
+    """
+    stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
+    stats.num_kept = prompt.num_video_tokens
+    if options.max_new_tokens == 0:
+        return (), "length"
+    model = family.model
+    inputs = {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        for name, value in prompt.model_inputs.items()
+    }
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices, enabled=options.seed is not None):
+        if options.seed is not None:
+            torch.manual_seed(options.seed)
+        output = model.generate(
+            **inputs, **options.generate_kwargs(), tokenizer=family.tokenizer, streamer=_Clock(stats)
+        )
+    tokens = tuple(output[0, prompt.num_tokens :].tolist())
+    stats.num_rounds = len(tokens) - 1
+    eos = model.generation_config.eos_token_id
+    eos_ids = [eos] if isinstance(eos, int) else eos or []
+    if tokens[-1] in eos_ids:
+        return tokens, "eos"
+    return tokens, "length" if len(tokens) >= options.max_new_tokens else "stop"

@@ -1,0 +1,149 @@
+"""load() and SpecVLM: a pair of models, ready to generate, stream and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from specvlm import pocket, request
+from specvlm import video as videos
+from specvlm.compare import Comparison, compare
+from specvlm.engine.sequence import FinishReason
+from specvlm.engine.stats import Stats
+from specvlm.errors import OptionError
+from specvlm.families import Family, check_pair, load_family
+from specvlm.families.generation import prepare_generation
+from specvlm.options import Options
+from specvlm.oracle import generate_stock
+from specvlm.prompt import Prompt
+from specvlm.text import TextStream
+
+Source = str | Path | PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One finished answer. `token_ids` include the end token if the model emitted one; `text` doesn't show it."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    stats: Stats
+
+
+def load(
+    target: Source = "pocket",
+    draft: Source | None = None,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device_map: str | dict | None = None,
+    attn: str | None = None,
+    processor: ProcessorMixin | None = None,
+) -> SpecVLM:
+    """Load a target and its draft.
+
+    Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair. Without a draft the
+    target decodes by itself, through the same loop. `dtype` ("auto": the checkpoint's), `device_map` and `attn` (the
+    attention of stock `generate` and of the vision tower; decoding has its own) go to `from_pretrained`. `processor`
+    is for model objects that came from no checkpoint.
+
+    Errors: ModelError for a checkpoint that can't be loaded, isn't supported, or doesn't fit its partner; OptionError.
+    """
+    if target == "pocket" and draft is None:
+        draft = "pocket"
+    how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
+    families = [
+        load_family(_locate(source, role), **how)
+        for source, role in ((target, "target"), (draft, "draft"))
+        if source is not None
+    ]
+    return SpecVLM(*families)
+
+
+def _locate(source: Source, role: str) -> Source:
+    return pocket.path("llava_onevision", role) if isinstance(source, str) and source == "pocket" else source
+
+
+class SpecVLM:
+    """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
+
+    def __init__(self, target: Family, draft: Family | None = None) -> None:
+        """Errors: ModelError if the two can't work together."""
+        if draft is not None:
+            check_pair(target, draft)
+        self.target, self.draft = target, draft
+
+    def generate(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
+        """Answer a question about a video: the target's own tokens, sooner.
+
+        `video` is whatever `specvlm.video.load` takes, or None for text alone. `overrides` replace single `options`.
+        Errors: OptionError, VideoError.
+        """
+        pieces = self.stream(video, question, options, **overrides)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as stop:
+                return stop.value
+
+    def stream(
+        self, video: Any, question: str, options: Options | None = None, **overrides: Any
+    ) -> Generator[str, None, Generation]:
+        """`generate` as a generator of pieces of text, which join to the answer; its return value is the Generation.
+
+        It may be closed at any time. Errors come with the first piece, not with the call.
+        """
+        options, stats, prompt = self._prepare(video, question, options, overrides)
+        recipe = prepare_generation(self.target.model, self.target.tokenizer, prompt.input_ids, options)
+        generator = None
+        if options.seed is not None:
+            generator = torch.Generator(self.target.decoder.device).manual_seed(options.seed)
+        sequence = request.begin(self.target, self.draft, prompt, recipe, options, stats, generator)
+        stream = TextStream(self.target.tokenizer)
+        for tokens in request.run(self.target, self.draft, prompt, options, sequence):
+            if piece := stream.add(tokens):
+                yield piece
+        rest, text = stream.finish()
+        if rest:
+            yield rest
+        assert sequence.finish_reason is not None
+        stats.finish(len(sequence.tokens))
+        return Generation(tuple(sequence.tokens), text, sequence.finish_reason, stats)
+
+    def autoregressive(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
+        """The target alone, by stock Hugging Face `generate`: the oracle, and the time to beat."""
+        options, stats, prompt = self._prepare(video, question, options, overrides)
+        with stats.phase("prefill_target"):
+            tokens, reason = generate_stock(self.target, prompt, options, stats)
+        stats.finish(len(tokens))
+        stats.move("prefill_target", "verify", stats.decode_seconds)
+        text = self.target.tokenizer.decode(tokens, skip_special_tokens=True)
+        return Generation(tokens, text, reason, stats)
+
+    def without_draft(self) -> SpecVLM:
+        """The same target, decoding by itself."""
+        return SpecVLM(self.target)
+
+    def compare(
+        self, video: Any, question: str, options: Options | None = None, *, repeats: int = 1, **overrides: Any
+    ) -> Comparison:
+        """Stock generate, plain speculation (ratio 0) and SpecVLM on one prompt. Errors: OptionError, VideoError."""
+        return compare(self, video, question, Options.of(options, overrides), repeats=repeats)
+
+    def _prepare(
+        self, video: Any, question: str, options: Options | None, overrides: dict[str, Any]
+    ) -> tuple[Options, Stats, Prompt]:
+        options = Options.of(options, overrides)
+        if not question.strip():
+            raise OptionError("the question is empty: ask something")
+        stats = Stats()
+        with stats.phase("decode_video"):
+            loaded = None if video is None else videos.load(video, num_frames=options.num_frames, fps=options.fps)
+        with stats.phase("preprocess"):
+            prompt = self.target.prepare(loaded, question, system=options.system, history=options.history)
+        return options, stats, prompt

@@ -1,4 +1,4 @@
-"""Tiny random models of every family, with processors of their own: nothing is downloaded, and a forward takes milliseconds."""
+"""Tiny random models of every family, with processors of their own: no download, and forwards of milliseconds."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from transformers.generation.streamers import BaseStreamer
 
@@ -48,7 +50,7 @@ def generate_stock(
     with torch.random.fork_rng(devices, enabled=options.seed is not None):
         if options.seed is not None:
             torch.manual_seed(options.seed)
-        output = model.generate(
+        output: Any = cast(Any, model).generate(
             **inputs, **options.generate_kwargs(), tokenizer=family.tokenizer, streamer=_Clock(stats)
         )
     tokens = tuple(output[0, prompt.num_tokens :].tolist())

@@ -122,7 +122,7 @@ class SpecVLM:
             tokens, reason = generate_stock(self.target, prompt, options, stats)
         stats.finish(len(tokens))
         stats.move("prefill_target", "verify", stats.decode_seconds)
-        text = self.target.tokenizer.decode(tokens, skip_special_tokens=True)
+        text = str(self.target.tokenizer.decode(list(tokens), skip_special_tokens=True))
         return Generation(tokens, text, reason, stats)
 
     def without_draft(self) -> SpecVLM:

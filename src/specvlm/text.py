@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tokenizers.decoders import DecodeStream
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerFast
 
 
 class TextStream:
     """Turns tokens into pieces of text as they come; a character spread over several tokens comes whole."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
@@ -28,6 +28,6 @@ class TextStream:
         return piece
 
     def finish(self) -> tuple[str, str]:
-        """(what has not been shown yet, the whole text): an answer cut inside a character still has that character's stub."""
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        """(what was not shown yet, the whole text): an answer cut inside a character ends in that character's stub."""
+        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
         return (whole[len(self._shown) :] if whole.startswith(self._shown) else ""), whole

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,7 +73,7 @@ def causal_mask(rows: int, length: int, device: torch.device) -> Bool[Tensor, "r
 def folded_mask(
     mask: Bool[Tensor, "rows length"], groups: int, dtype: torch.dtype
 ) -> Float[Tensor, "1 1 folded length"]:
-    """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward instead of once a layer."""
+    """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward, not once a layer."""
     additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
     return additive.repeat(groups, 1)[None, None]
 
@@ -86,7 +87,7 @@ def attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     recorder: ScoreRecorder | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
 

@@ -33,7 +33,9 @@ class Drafter(abc.ABC):
 class NoDrafter(Drafter):
     """Proposes nothing: each round is one token of plain decoding, through the same loop."""
 
-    max_nodes = 1
+    @property
+    def max_nodes(self) -> int:
+        return 1
 
     def propose(self, root: int, max_depth: int) -> DraftTree:
         return DraftTree((root,), (-1,))

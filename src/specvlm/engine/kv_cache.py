@@ -1,15 +1,16 @@
-"""TreeCache: keys and values written in place, so that a rejected guess costs nothing and an accepted one is never moved twice.
+"""TreeCache: keys and values written in place; a rejected guess costs nothing, an accepted one is moved once.
 
-Stock `DynamicCache` concatenates the whole cache at every step; at thousands of video tokens that copy is most of a step.
+Stock `DynamicCache` concatenates the whole cache at every step: on a long video that copy is most of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -18,9 +19,11 @@ GROWTH_BLOCK = 256
 
 
 class TreeLayer(CacheLayerMixin):
-    """Keys and values of one layer: `[1, kv_heads, capacity, head_dim]`, of which the first `length` positions are in use."""
+    """Keys and values of one layer: `[1, kv_heads, capacity, head_dim]` each, the first `length` positions in use."""
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class TreeLayer(CacheLayerMixin):
         self,
         key_states: Float[Tensor, "1 heads new dim"],
         value_states: Float[Tensor, "1 heads new dim"],
-        *args,
-        **kwargs,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[Float[Tensor, "1 heads length dim"], Float[Tensor, "1 heads length dim"]]:
         """Append, and return views of all that is in use."""
         end = self.length + key_states.shape[2]
@@ -65,7 +68,7 @@ class TreeLayer(CacheLayerMixin):
         self.keys[:, :, : self.length] = old_keys[:, :, : self.length]
         self.values[:, :, : self.length] = old_values[:, :, : self.length]
 
-    def keep(self, source: Tensor | None, start: int, count: int) -> None:
+    def keep(self, source: Int[Tensor, " kept"] | None, start: int, count: int) -> None:
         """Move the rows `source` (absolute positions, increasing) to `start`; None when they are already there."""
         if source is not None and self.is_initialized:
             source = source.to(self.keys.device)
@@ -81,7 +84,7 @@ class TreeLayer(CacheLayerMixin):
         return self.length
 
     def get_max_length(self) -> int:
-        return -1
+        return -1  # transformers' word for "it grows"
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -143,8 +146,8 @@ def refuse_unless_rollable(
         if kind == "sliding_attention":
             if sliding_window is not None and needed > sliding_window:
                 raise ValueError(
-                    f"{model_name} attends through a sliding window of {sliding_window} positions and this answer needs "
-                    f"{needed}: give fewer frames or a smaller max_new_tokens"
+                    f"{model_name} attends through a sliding window of {sliding_window} positions and this "
+                    f"answer needs {needed}: give fewer frames or a smaller max_new_tokens"
                 )
             continue
         raise ValueError(

@@ -181,8 +181,9 @@ def _inner_nodes(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 class DynamicTree(TreeShape):
     """Grow where the draft is confident, keep the best nodes: EAGLE-2 (arXiv:2406.16858).
 
-    At each of `depth` levels the `width` nodes of highest cumulative draft log-probability get `width` children each;
-    of all nodes made, the `num_nodes` best stay. A node is never likelier than its parent, so the best nodes form a tree.
+    At each of `depth` levels the `width` nodes of highest cumulative draft log-probability get `width` children
+    each; of all nodes made, the `num_nodes` best stay. A node is never likelier than its parent, so the best nodes
+    form a tree.
     """
 
     depth: int = 5

@@ -22,7 +22,7 @@ class HFDecoder:
     def __init__(self, language_model: PreTrainedModel, lm_head: nn.Module, name: str) -> None:
         config = language_model.config
         self._model, self._head, self._name = language_model, lm_head, name
-        self._embedding: nn.Module = language_model.get_input_embeddings()
+        self._embedding: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[assignment]
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
         self.vocab_size: int = config.vocab_size

@@ -7,6 +7,7 @@ at the door that it has for custom decoding loops.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -20,9 +21,10 @@ from transformers import (
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
-from transformers.generation import EosTokenCriteria, GenerationMode, MaxLengthCriteria
+from transformers.generation.configuration_utils import GenerationMode
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from specvlm.engine.sampling import Chooser
+from specvlm.engine.sampling import Chooser, Processor
 from specvlm.engine.sequence import Stopping
 from specvlm.errors import OptionError
 from specvlm.options import Options
@@ -37,7 +39,7 @@ class Recipe:
     criteria: StoppingCriteriaList
 
     def chooser(self, generator: torch.Generator | None) -> Chooser:
-        """Errors: OptionError for a decoding method, or a processor with a memory, that a tree can't be verified with."""
+        """Errors: OptionError for a way of decoding, or a processor, that a tree can't be verified with."""
         mode = self.config.get_generation_mode()
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise OptionError(f"the generation config asks for {mode.value}; specvlm decodes greedily or by sampling")
@@ -51,7 +53,8 @@ class Recipe:
                 raise OptionError(
                     f"{type(processor).__name__} keeps a memory of its own between tokens, and can't look at guesses"
                 )
-        return Chooser(self.processors or None, bool(self.config.do_sample), generator)
+        processors = cast(Processor, self.processors) if self.processors else None
+        return Chooser(processors, bool(self.config.do_sample), generator)
 
     def stopping(self, max_new_tokens: int) -> Stopping:
         """The criteria, with those that every answer has taken apart, so that they cost nothing per token."""
@@ -67,7 +70,14 @@ class Recipe:
         return Stopping(max_new_tokens, frozenset(eos_ids), criterion)
 
 
-def _hand_over(model, input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs) -> Recipe:
+def _hand_over(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    **model_kwargs: Any,
+) -> Recipe:
     """A decoding loop that decodes nothing: `generate` calls it with all that it has prepared."""
     return Recipe(generation_config, logits_processor, stopping_criteria)
 
@@ -75,13 +85,13 @@ def _hand_over(model, input_ids, logits_processor, stopping_criteria, generation
 def prepare_generation(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, input_ids: Int[Tensor, " L"], options: Options
 ) -> Recipe:
-    """What `model.generate(input_ids, **options)` would decode with. Errors: OptionError, with generate's own reason."""
+    """What `model.generate` would decode with. Errors: OptionError, with generate's own reason."""
     ids = input_ids[None].to(model.device)
     kwargs = options.generate_kwargs()
     kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
     try:
         # Without pixels this costs nothing: no forward is run.
-        recipe = model.generate(
+        recipe: Any = cast(Any, model).generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             custom_generate=_hand_over,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -67,7 +68,7 @@ def _name_of(model: PreTrainedModel) -> str:
     return model.name_or_path or type(model).__name__
 
 
-def _load(auto_class, name: str, **kwargs):
+def _load(auto_class: Any, name: str | None, **kwargs: Any) -> Any:
     """Load by name; whatever transformers says is wrong becomes one line."""
     if not name:
         raise ModelError("a model object that was not loaded from a checkpoint has no processor: pass processor=...")

@@ -1,0 +1,35 @@
+"""Which video tokens the draft gets to see."""
+
+from specvlm.pruning.attention import Attention
+from specvlm.pruning.attention_reverse import AttentionReverse
+from specvlm.pruning.base import PRUNERS, Pruner, PruningContext, num_to_keep, register
+from specvlm.pruning.diverse import Diverse
+from specvlm.pruning.frames import Frames
+from specvlm.pruning.guided_frames import GuidedFrames
+from specvlm.pruning.none import KeepAll
+from specvlm.pruning.parsing import make_pruner
+from specvlm.pruning.random import Random
+from specvlm.pruning.similarity import Similarity
+from specvlm.pruning.uniform import Uniform
+from specvlm.pruning.verifier_guided import VerifierGuided
+from specvlm.pruning.window import Window
+
+__all__ = [
+    "PRUNERS",
+    "Attention",
+    "AttentionReverse",
+    "Diverse",
+    "Frames",
+    "GuidedFrames",
+    "KeepAll",
+    "Pruner",
+    "PruningContext",
+    "Random",
+    "Similarity",
+    "Uniform",
+    "VerifierGuided",
+    "Window",
+    "make_pruner",
+    "num_to_keep",
+    "register",
+]

@@ -1,11 +1,18 @@
 """Lossless speculative decoding for Video-LLMs: the target model's exact answer, sooner."""
 
-from specvlm.compare import Arm, Comparison
-from specvlm.engine.stats import Stats
-from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
-from specvlm.errors import ModelError, OptionError, SpecVLMError, VideoError
-from specvlm.options import Options
-from specvlm.pipeline import Generation, SpecVLM, load
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from specvlm.compare import Arm, Comparison
+    from specvlm.engine.stats import Stats
+    from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
+    from specvlm.errors import ModelError, OptionError, SpecVLMError, VideoError
+    from specvlm.integrations.transformers_generate import custom_generate
+    from specvlm.options import Options
+    from specvlm.pipeline import Generation, SpecVLM, load
 
 __all__ = [
     "Arm",
@@ -21,5 +28,30 @@ __all__ = [
     "Stats",
     "TreeTemplate",
     "VideoError",
+    "custom_generate",
     "load",
 ]
+
+_HOMES = {
+    "specvlm.compare": ("Arm", "Comparison"),
+    "specvlm.engine.stats": ("Stats",),
+    "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
+    "specvlm.errors": ("ModelError", "OptionError", "SpecVLMError", "VideoError"),
+    "specvlm.integrations.transformers_generate": ("custom_generate",),
+    "specvlm.integrations.transformers_generate": ("custom_generate",),
+    "specvlm.options": ("Options",),
+    "specvlm.pipeline": ("Generation", "SpecVLM", "load"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `specvlm --help` has no use for PyTorch, and need not wait for it."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(importlib.import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,7 +38,7 @@ class Options:
     positions: PositionPolicy = "original"
     """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up."""
     tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
-    """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, a list of paths of ranks, or a TreeShape."""
+    """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
     depth: int | None = None
     """Most levels of the draft tree (default 5)."""
     num_nodes: int | None = None
@@ -47,12 +47,19 @@ class Options:
     """Branches at each level of the dynamic tree (default 4)."""
 
     max_new_tokens: int = 256
+    """Most tokens of an answer."""
     do_sample: bool | None = None
+    """Draw each token from the target's distribution, or always take the likeliest one."""
     temperature: float | None = None
+    """Flattens (above 1) or sharpens (below 1) the distribution that is drawn from."""
     top_k: int | None = None
+    """Draw among this many of the likeliest tokens; 0: among all."""
     top_p: float | None = None
+    """Draw among the likeliest tokens that together have this probability."""
     min_p: float | None = None
+    """Draw among tokens at least this likely, relative to the likeliest one."""
     repetition_penalty: float | None = None
+    """Above 1 makes tokens that are in the prompt or the answer already less likely."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer."""
     seed: int | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.decoder import HFDecoder
@@ -26,14 +26,22 @@ class Family(abc.ABC):
 
     model_type: ClassVar[str]
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
-        self.model, self.processor, self.name = model, processor, name
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
+        """Without a processor it takes prompts that are tokenised already (`prompt_from_inputs`), and makes none."""
+        self.model, self.name, self._processor = model, name, processor
         self.decoder = HFDecoder(model.model.language_model, model.lm_head, name)
         # Refuses by name a model whose layers can't be rolled back, before any work is done.
         self.decoder.new_cache(0)
 
     @property
-    def tokenizer(self):
+    def processor(self) -> Any:  # what it offers beside the base class differs from family to family
+        """Errors: ModelError if the family was made without one."""
+        if self._processor is None:
+            raise ModelError(f"{self.name} came without a processor: it only takes prompts that are tokenised already")
+        return self._processor
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         return self.processor.tokenizer
 
     @abc.abstractmethod
@@ -53,7 +61,7 @@ class Family(abc.ABC):
     @property
     @abc.abstractmethod
     def layout(self) -> Mapping[str, object]:
-        """What decides how many tokens a video becomes and what they look like: equal in target and draft, or no pair."""
+        """What decides how many tokens a video becomes and what they look like; a pair must agree on it."""
 
     def _inputs(
         self,
@@ -85,11 +93,7 @@ def _message(role: str, text: str) -> dict:
 
 def check_pair(target: Family, draft: Family) -> None:
     """Refuse a draft that can't speak for the target. Errors: ModelError, naming what differs."""
-    if target.model_type != draft.model_type:
-        raise ModelError(
-            f"target {target.name} is a {target.model_type} and draft {draft.name} a {draft.model_type}: "
-            "both must be of one family"
-        )
+    check_layout(target, draft)
     mine, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
     if mine != theirs:
         odd = min(
@@ -98,7 +102,16 @@ def check_pair(target: Family, draft: Family) -> None:
         )
         raise ModelError(
             f"target {target.name} and draft {draft.name} have different tokenizers: {odd!r} is "
-            f"{mine.get(odd)} in one and {theirs.get(odd)} in the other; use a draft trained with the target's tokenizer"
+            f"{mine.get(odd)} in one and {theirs.get(odd)} in the other; use a draft with the target's tokenizer"
+        )
+
+
+def check_layout(target: Family, draft: Family) -> None:
+    """The part of `check_pair` that needs no tokenizer: do both see a prompt alike? Errors: ModelError."""
+    if target.model_type != draft.model_type:
+        raise ModelError(
+            f"target {target.name} is a {target.model_type} and draft {draft.name} a {draft.model_type}: "
+            "both must be of one family"
         )
     for key, value in target.layout.items():
         if draft.layout.get(key) != value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ from specvlm.video import Video
 FRAMES_PER_BATCH = 16
 """Frames that go through the vision tower at once: bounds its memory, whatever the length of the video."""
 
+INPUTS = ("input_ids", "attention_mask", "pixel_values_videos")
+"""What the processor makes of a video and a question."""
+
 
 @final
 class LlavaOnevision(Family):
@@ -26,23 +29,28 @@ class LlavaOnevision(Family):
 
     model_type: ClassVar[str] = "llava_onevision"
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, name: str) -> None:
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
         super().__init__(model, processor, name)
         vision = model.config.vision_config
         side = math.ceil((vision.image_size // vision.patch_size) / 2)
         self._tokens_per_frame = side * side
-        expected = math.ceil(math.isqrt(processor.num_image_tokens or 0) / 2) ** 2
+        if processor is None:
+            return
+        expected = math.ceil(math.isqrt(self.processor.num_image_tokens or 0) / 2) ** 2
         if expected != self._tokens_per_frame:
             raise ModelError(
                 f"{name}: its processor makes {expected} tokens of a frame (num_image_tokens = "
-                f"{processor.num_image_tokens}) and its vision tower {self._tokens_per_frame}"
+                f"{self.processor.num_image_tokens}) and its vision tower {self._tokens_per_frame}"
             )
 
     @property
     def layout(self) -> Mapping[str, object]:
+        layout = {"tokens per frame": self._tokens_per_frame, "frame size": self.model.config.vision_config.image_size}
+        if self._processor is None:
+            return layout
         video = self.processor.video_processor
         names = ("size", "resample", "image_mean", "image_std", "rescale_factor", "do_resize", "do_normalize")
-        return {"tokens per frame": self._tokens_per_frame} | {name: _plain(getattr(video, name)) for name in names}
+        return layout | {name: _plain(getattr(video, name)) for name in names}
 
     def prepare(
         self, video: Video | None, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
@@ -52,6 +60,8 @@ class LlavaOnevision(Family):
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
         if "pixel_values" in inputs:
             raise OptionError("the prompt holds an image: specvlm takes videos and text for LLaVA-OneVision")
+        if unknown := sorted(inputs.keys() - set(INPUTS)):
+            raise OptionError(f"LLaVA-OneVision takes {', '.join(INPUTS)} here, and no {', '.join(unknown)}")
         input_ids = inputs["input_ids"]
         if input_ids.shape[0] != 1:
             raise OptionError(f"specvlm answers one prompt at a time, not a batch of {input_ids.shape[0]}")
@@ -64,7 +74,8 @@ class LlavaOnevision(Family):
         expected = num_frames * self._tokens_per_frame + num_videos
         if int(video_mask.sum()) != expected:
             raise OptionError(
-                f"the prompt has {int(video_mask.sum())} video place-holders for {num_frames} frames, which need {expected}"
+                f"the prompt has {int(video_mask.sum())} video place-holders for {num_frames} frames; "
+                f"they need {expected}"
             )
         frame_ids = torch.arange(num_frames).repeat_interleave(self._tokens_per_frame)
         place_ids = torch.arange(self._tokens_per_frame).repeat(num_frames)
@@ -108,7 +119,7 @@ class LlavaOnevision(Family):
         return torch.cat(batches) if batches else model.image_newline.new_empty(0, self._tokens_per_frame, 0)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     """A processor's setting as something that compares by value."""
     if isinstance(value, (list, tuple)):
         return tuple(value)

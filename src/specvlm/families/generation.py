@@ -22,7 +22,7 @@ from transformers import (
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.configuration_utils import GenerationMode
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StopStringCriteria
 
 from specvlm.engine.sampling import Chooser, Processor
 from specvlm.engine.sequence import Stopping
@@ -89,13 +89,17 @@ def prepare_generation(
     ids = input_ids[None].to(model.device)
     kwargs = options.generate_kwargs()
     kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
+    # Before it calls a custom loop `generate` drops the tokenizer that stop strings need, so we make their criterion.
+    stop_strings = kwargs.pop("stop_strings", None) or cast(Any, model).generation_config.stop_strings
+    criteria = [StopStringCriteria(tokenizer, stop_strings)] if stop_strings else []
     try:
         # Without pixels this costs nothing: no forward is run.
         recipe: Any = cast(Any, model).generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             custom_generate=_hand_over,
-            tokenizer=tokenizer,
+            stopping_criteria=StoppingCriteriaList(criteria),
+            stop_strings=None,
             **kwargs,
         )
     except (ValueError, TypeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "Stats",
     "TreeTemplate",
     "VideoError",
+    "__version__",
     "custom_generate",
     "load",
 ]
@@ -38,10 +40,14 @@ _HOMES = {
     "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
     "specvlm.errors": ("ModelError", "OptionError", "SpecVLMError", "VideoError"),
     "specvlm.integrations.transformers_generate": ("custom_generate",),
-    "specvlm.integrations.transformers_generate": ("custom_generate",),
     "specvlm.options": ("Options",),
     "specvlm.pipeline": ("Generation", "SpecVLM", "load"),
 }
+
+try:
+    __version__ = metadata.version("specvlm")
+except metadata.PackageNotFoundError:  # a checkout that was never installed, on the path
+    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

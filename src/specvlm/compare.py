@@ -6,13 +6,14 @@ import importlib.metadata
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+import specvlm
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
 from specvlm.options import Options
@@ -24,12 +25,13 @@ ARMS = ("ar", "loop", "sd", "specvlm")
 """ar: stock generate. loop: our loop without a draft. sd: the draft sees the whole video. specvlm: a pruned one."""
 
 TIMES = ("tokens_per_second", "ttft_seconds", "decode_seconds", "total_seconds")
-PACKAGES = ("specvlm", "torch", "transformers", "av")
+PACKAGES = ("torch", "transformers", "av")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of answering, measured. `identical` and both speedups are against the arm `ar` of the same run.
+    """One way of answering, measured. `identical` and both speedups are against the arm `ar` of the same run, and None
+    where there was no such arm.
 
     `mean_acceptance_length` counts emitted tokens per target forward after the prefill, bonus included (plain decoding
     is 1.00). `decode_seconds` starts when the first token is known and the drafter has been prefilled; `total_seconds`
@@ -38,7 +40,7 @@ class Arm:
 
     arm: str
     tokens: int
-    identical: bool
+    identical: bool | None
     first_divergence: int | None
     mean_acceptance_length: float
     acceptance_rate: float | None
@@ -46,8 +48,8 @@ class Arm:
     ttft_seconds: float
     decode_seconds: float
     total_seconds: float
-    decode_speedup: float
-    end_to_end_speedup: float
+    decode_speedup: float | None
+    end_to_end_speedup: float | None
     num_video_tokens: int
     num_kept: int
     peak_memory_bytes: int
@@ -65,12 +67,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The record that every command speaks, ready for `json.dumps`."""
-        return {
-            "arms": [asdict(arm) for arm in self.arms],
-            "machine": machine(),
-            "versions": versions(),
-            "options": {f.name: _plain(getattr(self.options, f.name)) for f in fields(self.options)},
-        }
+        return document(self.arms, self.options)
 
 
 def compare(
@@ -105,7 +102,7 @@ def compare(
             on_run(arm)
             reset_peak_memory()
             runs[arm].append(_run(vlm, arm, video, question, options))
-    records = tuple(_record(arm, runs[arm], runs["ar"]) for arm in arms)
+    records = tuple(record(arm, runs[arm], runs["ar"]) for arm in arms)
     return Comparison(records, {arm: runs[arm][0] for arm in arms}, options)
 
 
@@ -117,20 +114,26 @@ def _run(vlm: SpecVLM, arm: str, video: Any, question: str, options: Options) ->
     return vlm.generate(video, question, replace(options, pruning_ratio=0.0) if arm == "sd" else options)
 
 
-def _record(arm: str, runs: list[Generation], oracle: list[Generation]) -> Arm:
-    first, right = runs[0], oracle[0].token_ids
-    divergences = [d for run in runs if (d := first_divergence(run.token_ids, right)) is not None]
+def record(arm: str, runs: Sequence[Generation], oracle: Sequence[Generation] = ()) -> Arm:
+    """The record of an arm that was run once or more, measured against the `oracle`'s runs if there are any."""
+    first = runs[0]
+    divergences = []
+    if oracle:
+        right = oracle[0].token_ids
+        divergences = [d for run in runs if (d := first_divergence(run.token_ids, right)) is not None]
     times = {name: [getattr(run.stats, name) for run in runs] for name in TIMES}
     medians = {name: statistics.median(values) for name, values in times.items()}
 
-    def speedup(name: str) -> float:
+    def speedup(name: str) -> float | None:
+        if not oracle:
+            return None
         mine, theirs = medians[name], statistics.median(getattr(run.stats, name) for run in oracle)
         return theirs / mine if mine > 0 else 1.0
 
     return Arm(
         arm=arm,
         tokens=len(first.token_ids),
-        identical=not divergences,
+        identical=not divergences if oracle else None,
         first_divergence=min(divergences, default=None),
         mean_acceptance_length=first.stats.mean_acceptance_length,
         acceptance_rate=first.stats.acceptance_rate,
@@ -145,6 +148,16 @@ def _record(arm: str, runs: list[Generation], oracle: list[Generation]) -> Arm:
         },
         spread={name: (min(values), max(values)) for name, values in times.items()} if len(runs) > 1 else {},
     )
+
+
+def document(arms: Iterable[Arm], options: Options) -> dict[str, Any]:
+    """Measured arms with all that one must know to measure them again, ready for `json.dumps`."""
+    return {
+        "arms": [asdict(arm) for arm in arms],
+        "machine": machine(),
+        "versions": versions(),
+        "options": {f.name: _plain(getattr(options, f.name)) for f in fields(options)},
+    }
 
 
 def first_divergence(tokens: Sequence[int], right: Sequence[int]) -> int | None:
@@ -168,7 +181,8 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    ours = {"python": platform.python_version(), "specvlm": specvlm.__version__}
+    return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _cpu_name() -> str:

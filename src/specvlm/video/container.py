@@ -1,0 +1,121 @@
+"""A video file: opened, its packets read, and told apart from all that is no video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from specvlm.errors import SpecVLMError, VideoError
+from specvlm.video.packets import Packet, Scan, hide_unreachable
+
+READ_SIZE = 1 << 17
+"""Bytes read at once: a few calls into Python for each megabyte."""
+
+MISSING_SECONDS = 0.5
+"""A file that ends this much before its header says is reported as cut short."""
+
+
+@contextmanager
+def blaming(name: str) -> Iterator[None]:
+    """Say in a `VideoError` which source it was, whatever FFmpeg or the file system stumbles over."""
+    try:
+        yield
+    except SpecVLMError:
+        raise
+    except (FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(f"{name} can't be read as a video: {reason}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A seekable binary file that holds a video from its first byte on. It is never closed here."""
+
+    file: BinaryIO
+    name: str
+
+    @contextmanager
+    def opened(self, thread_type: str = "AUTO") -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container at its start, and its main video stream, to be decoded with `thread_type`."""
+        self.file.seek(0)
+        # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
+        options = {"protocol_whitelist": "none"}
+        file = _Nameless(self.file)
+        try:
+            container = av.open(file, "r", options=options, metadata_errors="ignore", buffer_size=READ_SIZE)
+        except FFmpegError as error:
+            raise VideoError(f"{self.name} {self._diagnosis()}") from error
+        with container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+                kinds = sorted({other.type for other in container.streams if other is not stream})
+                raise VideoError(f"{self.name} holds no video, only {' and '.join(kinds) or 'an empty container'}")
+            if stream.codec_context is None:
+                raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
+            stream.thread_type = thread_type
+            yield container, stream
+
+    def scan(self) -> Scan:
+        """Read every packet, decode none."""
+        packets: list[Packet] = []
+        cut_short, damage, end = False, None, 0.0
+        with self.opened() as (container, stream):
+            hides_frames = stream.codec_context.name == "vp8"
+            try:
+                # All streams, since the duration in the header is that of the longest.
+                for packet in container.demux():
+                    if not packet.size:  # the flush packets at the end, and AVI's "same frame again"
+                        continue
+                    duration = packet.duration or 0
+                    if packet.pts is not None and packet.time_base:
+                        end = max(end, float((packet.pts + duration) * packet.time_base))
+                    if packet.stream is stream:
+                        # A VP8 frame that is only there to be referred to says so in its first byte (RFC 6386, 9.1).
+                        is_shown = not packet.is_discard and not (hides_frames and not memoryview(packet)[0] & 16)
+                        packets.append(
+                            Packet(packet.pts, packet.dts, packet.size, duration, packet.is_keyframe, is_shown)
+                        )
+                        cut_short = packet.is_corrupt
+            except FFmpegError as error:
+                damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
+            header_end = (container.duration or 0) / av.time_base
+            time_base = stream.time_base or Fraction(1, av.time_base)
+        if cut_short:  # half a packet would decode to half a frame
+            packets.pop()
+        if damage is None and header_end - end > MISSING_SECONDS:
+            damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
+        if damage is None and cut_short:
+            damage = f"its last frame is cut short, at {end:.2f} s"
+        return Scan(hide_unreachable(packets), time_base, damage)
+
+    def _diagnosis(self) -> str:
+        """What a file is that no demuxer takes."""
+        self.file.seek(0)
+        head = self.file.read(512)
+        if not head:
+            return "is empty (0 bytes)"
+        if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"):
+            return (
+                "is an MP4 whose index (the moov box) is missing or broken: "
+                "it was cut short or is still being written; copy or record it again"
+            )
+        text = head.decode("utf-8", errors="ignore")
+        if len(text.encode()) > len(head) - 4 and all(char.isprintable() or char.isspace() for char in text):
+            return f"is a text file that begins {text.lstrip()[:40]!r}, not a video"
+        return "is no video that FFmpeg knows: expected a file such as MP4, MKV, WebM, MOV, AVI, MPEG-TS or GIF"
+
+
+class _Nameless:
+    """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell

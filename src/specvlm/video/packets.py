@@ -1,0 +1,125 @@
+"""What a file's packets tell before any is decoded, and the least of them to decode for the frames wanted."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from specvlm.video.sampling import Timeline
+
+SEEK_COST = 8
+"""A seek empties the decoder's pipeline: it is worth it if it spares the decoding of more packets than this."""
+
+LONGEST_SPAN = 2**53
+"""Times further apart than this (in ticks) are damage, and would no longer be exact in float64."""
+
+
+class Packet(NamedTuple):
+    """A coded frame. Times are in ticks of the stream's time base; `is_shown` unless nothing visible comes of it."""
+
+    pts: int | None
+    dts: int | None
+    size: int
+    duration: int = 0
+    is_key: bool = False
+    is_shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """All packets of a video stream, in decode order. `damage` says what is missing from the file, if anything."""
+
+    packets: Sequence[Packet]
+    time_base: Fraction
+    damage: str | None = None
+
+    @property
+    def tells_frames(self) -> bool:
+        """Whether each packet is known to be one frame with a time of its own, so that frames can be chosen unseen."""
+        ticks = [packet.pts for packet in self.packets if packet.pts is not None]
+        order = [packet.dts for packet in self.packets if packet.dts is not None]
+        return (
+            len(set(ticks)) == len(self.packets)
+            and any(packet.is_key and packet.is_shown for packet in self.packets)
+            and max(ticks) - min(ticks) < LONGEST_SPAN
+            and all(earlier <= later for earlier, later in pairwise(order))
+        )
+
+    def shown(self) -> list[Packet]:
+        """The packets that become visible frames, in order of presentation (of those with a time)."""
+        packets = [packet for packet in self.packets if packet.is_shown and packet.pts is not None]
+        return sorted(packets, key=lambda packet: packet.pts or 0)
+
+    def timeline(self) -> Timeline:
+        """When the frames are shown, if the packets tell."""
+        shown = self.shown()
+        ticks = [packet.pts for packet in shown if packet.pts is not None]
+        return timeline(ticks, shown[-1].duration if shown else 0, self.time_base)
+
+
+def hide_unreachable(packets: Sequence[Packet]) -> list[Packet]:
+    """The same packets, but what is shown before the first keyframe isn't: the recording starts in its middle."""
+    first = next((packet.pts for packet in packets if packet.is_key), None)
+    if first is None:
+        return list(packets)
+    return [
+        packet._replace(is_shown=False) if packet.pts is not None and packet.pts < first else packet
+        for packet in packets
+    ]
+
+
+def entries(packets: Sequence[Packet]) -> list[int]:
+    """Where decoding may start: ordinals of keyframes that are shown after everything that precedes them in the file.
+
+    Nothing that is shown at such a keyframe's time or later is stored before it, so whatever a later frame needs
+    is found by decoding from there. (Frames stored after an open-GOP keyframe but shown before it are not: they
+    belong to the entry before.)
+    """
+    found, latest = [], None
+    for ordinal, packet in enumerate(packets):
+        if packet.pts is None:
+            continue
+        if packet.is_key and packet.is_shown and latest is not None and packet.pts > latest:
+            found.append(ordinal)
+        latest = packet.pts if latest is None else max(latest, packet.pts)
+    return found
+
+
+def plan(packets: Sequence[Packet], wanted: Iterable[int], starts: Sequence[int]) -> list[range]:
+    """Runs of packets whose decoding yields the frames shown at the ticks `wanted`: few packets, and few seeks.
+
+    `starts` are the ordinals where decoding may start besides the first packet (`entries`, or none at all to
+    go straight through). Each run begins there or at 0; runs are disjoint and in order.
+    """
+    ordinals = {packet.pts: ordinal for ordinal, packet in enumerate(packets)}
+    start_ticks = [packets[start].pts or 0 for start in starts]
+    runs = [range(0)]
+    for tick in sorted(wanted):
+        after = bisect_right(start_ticks, tick)
+        start = starts[after - 1] if after else 0
+        last = runs[-1]
+        if start > last.stop + SEEK_COST:
+            runs.append(range(start, ordinals[tick] + 1))
+        else:
+            runs[-1] = range(last.start, max(last.stop, ordinals[tick] + 1))
+    return [run for run in runs if run]
+
+
+def timeline(ticks: Sequence[int], last_duration: int, time_base: Fraction) -> Timeline:
+    """The timeline of frames shown at increasing `ticks`, the last of them for `last_duration` ticks (0: unknown)."""
+    if not ticks:
+        return Timeline(0)
+    span = ticks[-1] - ticks[0]
+    if last_duration <= 0 and len(ticks) > 1:
+        last_duration = round(span / (len(ticks) - 1))
+    # Numerator first: the product is a whole number, so that only the division rounds.
+    elapsed = np.array([tick - ticks[0] for tick in ticks], np.float64)
+    seconds = elapsed * time_base.numerator / time_base.denominator
+    duration = float((span + last_duration) * time_base) if last_duration > 0 else None
+    return Timeline(len(ticks), seconds, duration)

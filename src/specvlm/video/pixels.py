@@ -1,0 +1,59 @@
+"""From decoded frames to pixels that stand upright."""
+
+from __future__ import annotations
+
+import numpy as np
+from av.video.frame import VideoFrame
+from jaxtyping import UInt8
+
+from specvlm.errors import VideoError
+
+
+class Gallery:
+    """The frames wanted, each put in its place as it comes along; its size is that of the first to arrive."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._missing = set(range(num_frames))
+        self._pixels = np.empty((num_frames, 0, 0, 3), np.uint8)
+        self._size = (0, 0)
+
+    def hang(self, row: int, frame: VideoFrame) -> None:
+        if self._pixels.size == 0:
+            self._size = (frame.width, frame.height)
+        pixels = upright(frame, *self._size)
+        if self._pixels.size == 0:
+            self._pixels = np.empty((len(self._pixels), *pixels.shape), np.uint8)
+        self._pixels[row] = pixels
+        self._missing.discard(row)
+
+    def frames(self, name: str) -> UInt8[np.ndarray, "chosen H W 3"]:
+        if self._missing:
+            raise VideoError(f"{name} changed while it was being read: leave it alone and read it again")
+        return self._pixels
+
+
+def upright(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame as RGB, scaled to `width` x `height`, then turned and mirrored as its display matrix asks.
+
+    The matrix maps stored (x, y) to shown (a x + c y, b x + d y). Angles between the quarter turns are taken for
+    the nearest one.
+    """
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    a, b, c, d = _display_matrix(frame)
+    if abs(b) > abs(a):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV (up to 18.1) chokes on kinds of side data that it has no name for, such as a photo's EXIF. It still
+        # tells the angle, though no longer whether the picture is mirrored.
+        quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[quarter_turns]
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    return a, b, c, d

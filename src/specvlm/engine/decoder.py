@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,6 +11,7 @@ from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.kv_cache import TreeCache
 
 
+@runtime_checkable  # so that the shape checks of the tests can look at what is annotated with it
 class Decoder(Protocol):
     """A language model that reads embeddings once and token trees after that. It owns no request's state."""
 

@@ -1,0 +1,180 @@
+"""The drop-in for transformers: `model.generate(**inputs, custom_generate=specvlm.custom_generate, draft_model=draft)`.
+
+`generate` prepares the prompt, the logits processors and the stopping criteria as it always does; only the loop that
+decodes is ours. So the tokens are those of the same call without `custom_generate`, for the same seed too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
+from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStringCriteria
+from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+from specvlm import request
+from specvlm.engine.stats import Stats
+from specvlm.engine.tree import TreeShape
+from specvlm.errors import ModelError, OptionError
+from specvlm.families import Family, check_layout, family_of
+from specvlm.families.generation import Recipe
+from specvlm.options import Options, TreeName
+from specvlm.prompt import PositionPolicy, Prompt
+from specvlm.pruning import Pruner
+
+
+def custom_generate(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, "batch length"],
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    generation_config: GenerationConfig,
+    *,
+    draft_model: PreTrainedModel | None = None,
+    pruner: str | Pruner = Options.pruner,
+    pruning_ratio: float = Options.pruning_ratio,
+    positions: PositionPolicy = Options.positions,
+    tree: TreeName | TreeShape | Sequence[Sequence[int]] = Options.tree,
+    depth: int | None = Options.depth,
+    num_nodes: int | None = Options.num_nodes,
+    width: int | None = Options.width,
+    stats: Stats | None = None,
+    stop_strings: str | list[str] | None = None,
+    pixel_values: Tensor | None = None,
+    pixel_values_videos: Tensor | None = None,
+    vision_feature_layer: int | list[int] | None = None,
+    vision_feature_select_strategy: str | None = None,
+    **model_kwargs: Any,
+) -> Int[Tensor, "1 total"] | GenerateDecoderOnlyOutput:
+    """The decoding loop that `generate` calls. Not meant to be called by hand: give it to `generate`.
+
+    The caller's own keywords are `draft_model` (a model of the same family; None decodes one token a round), those that
+    `specvlm.Options` describes under the same names, and `stats`, a fresh `specvlm.Stats` to be filled. The others are
+    what `generate` would otherwise use up before we see it: the pixels, which both models need, and `stop_strings`.
+
+    Returns prompt and answer, or GenerateDecoderOnlyOutput with nothing but `sequences` for `return_dict_in_generate`.
+    Errors: ModelError for a model that isn't supported or a draft that doesn't fit; OptionError for whatever would
+    change the answer or can't be had here: batches, beams, an assistant, a cache or positions of the caller's own,
+    scores, attentions.
+    """
+    target = _family(model, "the model")
+    draft = None if draft_model is None else _family(draft_model, "draft_model")
+    if draft is not None:
+        check_layout(target, draft)
+
+    call = _arguments_of_generate()
+    if call.get("assistant_model") is not None:
+        raise OptionError("give the draft as draft_model=...; assistant_model is for generate's own way to guess")
+    if stop_strings is not None:
+        stopping_criteria = _with_stop_strings(stopping_criteria, stop_strings, call.get("tokenizer"))
+    recipe = Recipe(generation_config, logits_processor, stopping_criteria)
+    recipe.chooser(None)  # now, for its errors: to what follows, the beams of a beam search look like a batch
+    _refuse_what_we_lack(generation_config)
+
+    max_length = min(rule.max_length for rule in stopping_criteria if isinstance(rule, MaxLengthCriteria))
+    options = Options(
+        pruner=pruner,
+        pruning_ratio=pruning_ratio,
+        positions=positions,
+        tree=tree,
+        depth=depth,
+        num_nodes=num_nodes,
+        width=width,
+        max_new_tokens=max(1, max_length - input_ids.shape[1]),  # generate looks at the length after the first token
+        prefill_chunk=generation_config.prefill_chunk_size,
+    )
+    inputs = {
+        "pixel_values": pixel_values,
+        "pixel_values_videos": pixel_values_videos,
+        "vision_feature_layer": vision_feature_layer,
+        "vision_feature_select_strategy": vision_feature_select_strategy,
+    }
+    prompt = _prompt(target, input_ids, inputs | model_kwargs)
+
+    stats = Stats() if stats is None else stats
+    sequence = request.begin(target, draft, prompt, recipe, options, stats)
+    sequence.prompt_ids = input_ids[0]  # what processors and criteria look at: the caller's own, padding and all
+    streamer = call.get("streamer")
+    for tokens in request.run(target, draft, prompt, options, sequence):
+        if streamer is not None:
+            for token in tokens:
+                streamer.put(torch.tensor([token]))
+    if streamer is not None:
+        streamer.end()
+    stats.finish(len(sequence.tokens))
+    sequences = torch.cat([input_ids, input_ids.new_tensor([sequence.tokens])], dim=1)
+    if generation_config.return_dict_in_generate:
+        return GenerateDecoderOnlyOutput(sequences=sequences)  # type: ignore[arg-type] (transformers says LongTensor)
+    return sequences
+
+
+def _family(model: PreTrainedModel, role: str) -> Family:
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"{role} must be a loaded transformers model, not {model!r}")
+    name = model.name_or_path or type(model).__name__
+    return family_of(model.config.model_type, name)(model, None, name)
+
+
+def _arguments_of_generate() -> dict[str, Any]:
+    """The arguments of the `generate` call that we are in, as its caller gave them.
+
+    transformers (5.20 to 5.23, where this was read) hands a callable its own keywords and, in exchange, neither the
+    streamer, which has heard the prompt by then and would never hear the end, nor the tokenizer or the assistant model.
+    So they are looked up where they still are: in the frame of `generate`, or, for keywords that `generate` takes out,
+    in that of the `torch.no_grad` around it.
+    """
+    wrapper = vars(GenerationMixin)["generate"]
+    inside, outside = inspect.unwrap(wrapper).__code__, wrapper.__code__
+    arguments: dict[str, Any] = {}
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not inside:
+        frame = frame.f_back
+    if frame is not None:
+        arguments |= frame.f_locals
+        if frame.f_back is not None and frame.f_back.f_code is outside:
+            arguments |= frame.f_back.f_locals["kwargs"]
+    return arguments
+
+
+def _with_stop_strings(criteria: StoppingCriteriaList, stop_strings: str | list[str], tokenizer: Any) -> Any:
+    """`criteria` and the one that `generate` would have made; as there, one of the caller's own takes its place."""
+    if tokenizer is None:
+        raise OptionError(f"stop_strings={stop_strings!r} needs tokenizer=..., the model's tokenizer")
+    if any(type(criterion) is StopStringCriteria for criterion in criteria):
+        return criteria
+    return StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop_strings)])
+
+
+def _refuse_what_we_lack(config: GenerationConfig) -> None:
+    names = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+    wanted = [name for name in names if getattr(config, name)]
+    if config.return_dict_in_generate and wanted:
+        raise OptionError(f"{', '.join(wanted)}: specvlm returns nothing but tokens; leave custom_generate out")
+    if config.cache_implementation == "quantized":
+        raise OptionError("cache_implementation='quantized' changes the tokens; specvlm keeps keys and values exact")
+
+
+def _prompt(target: Family, input_ids: Int[Tensor, "batch length"], handed: dict[str, Any]) -> Prompt:
+    """The Prompt of the caller's inputs, without left padding. `handed` also holds what `generate` adds to them."""
+    mask, position_ids = handed.pop("attention_mask", None), handed.pop("position_ids", None)
+    cache, features = handed.pop("past_key_values", None), handed.pop("mm_encoder_outputs", None)
+    if getattr(cache, "_is_user_defined", False):
+        raise OptionError("past_key_values can't be given: specvlm needs a cache of its own, which it can roll back")
+    if features:
+        raise OptionError("mm_encoder_outputs can't be given: the draft needs the pixels; give pixel_values_videos")
+    real = torch.ones(input_ids.shape[1], dtype=torch.bool)
+    if mask is not None:
+        real = mask[0].cpu().bool()
+        if not real[-1] or (real[:-1] & ~real[1:]).any():
+            raise OptionError("attention_mask may hide padding on the left, and nothing else")
+    ours = ("logits_to_keep", "use_cache")  # how to run a forward, which is our own affair
+    inputs = {name: value for name, value in handed.items() if value is not None and name not in ours}
+    prompt = target.prompt_from_inputs({"input_ids": input_ids.cpu()[:, real]} | inputs)
+    if position_ids is not None and not torch.equal(position_ids.cpu()[..., real], prompt.position_ids):
+        raise OptionError("position_ids can't be given: specvlm counts the prompt's positions itself")
+    return prompt

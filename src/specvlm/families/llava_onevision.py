@@ -96,14 +96,13 @@ class LlavaOnevision(Family):
         embeds = self.decoder.embed(prompt.input_ids)
         if prompt.num_video_tokens == 0:
             return embeds
-        pixels = prompt.model_inputs["pixel_values_videos"][0]
-        # Frames are encoded independently of each other, so a pruned prompt needs only those it still mentions.
-        frames, rows = prompt.frame_ids[prompt.place_ids >= 0].unique(return_inverse=True)
-        features = self._encode(pixels[frames])
         video = self.model.model.image_newline.expand(prompt.num_video_tokens, -1).clone()
-        in_frame = (prompt.place_ids >= 0).to(video.device)
-        places = prompt.place_ids[prompt.place_ids >= 0]
-        video[in_frame] = features[rows, places].to(video)
+        placed = prompt.place_ids >= 0
+        if placed.any():
+            # Frames are encoded independently of each other: a pruned prompt needs only those it still mentions.
+            frames, rows = prompt.frame_ids[placed].unique(return_inverse=True)
+            features = self._encode(prompt.model_inputs["pixel_values_videos"][0, frames])
+            video[placed.to(video.device)] = features[rows, prompt.place_ids[placed]].to(video)
         embeds = embeds.clone()
         embeds[prompt.video_mask.to(embeds.device)] = video.to(embeds)
         return embeds
@@ -116,7 +115,7 @@ class LlavaOnevision(Family):
         for batch in pixels.split(FRAMES_PER_BATCH):
             output = model.get_video_features(batch[None].to(weight.device, weight.dtype), return_dict=True)
             batches.append(output.pooler_output[0, :-1].unflatten(0, (len(batch), self._tokens_per_frame)))
-        return torch.cat(batches) if batches else model.image_newline.new_empty(0, self._tokens_per_frame, 0)
+        return torch.cat(batches)
 
 
 def _plain(value: Any) -> object:

@@ -1,0 +1,46 @@
+"""Counts what the grid compared, over all workers, and says so at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from specvlm.options import Options
+from specvlm.pipeline import Generation, SpecVLM
+
+Same = Callable[..., Generation]
+
+
+@pytest.fixture
+def same(record_property: Callable[[str, object], None]) -> Iterator[Same]:
+    """`same(vlm, video, question, **options)`: our answer, after it was found equal to stock generate's."""
+    compared, different = 0, []
+
+    def compare(vlm: SpecVLM, video: Any, question: str = "what happens?", **options: Any) -> Generation:
+        nonlocal compared
+        right = vlm.autoregressive(video, question, Options(**options))
+        ours = vlm.generate(video, question, Options(**options))
+        compared += 1
+        if ours.token_ids != right.token_ids or (ours.text, ours.finish_reason) != (right.text, right.finish_reason):
+            different.append((options, right.token_ids, ours.token_ids, right.finish_reason, ours.finish_reason))
+        return ours
+
+    yield compare
+    record_property("compared", compared)
+    record_property("different", len(different))
+    assert not different, f"{len(different)} of {compared} answers differ from stock generate's, first {different[0]}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    counts = {"compared": 0, "different": 0}
+    for report in reports:
+        for name, value in getattr(report, "user_properties", []):
+            if name in counts:
+                counts[name] += value
+    if counts["compared"]:
+        terminalreporter.write_line(
+            f"parity: {counts['compared']} generations compared with stock generate, {counts['different']} differences"
+        )

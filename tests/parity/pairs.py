@@ -11,7 +11,7 @@ import tiny
 from specvlm.pipeline import SpecVLM
 
 DRAFTS = ("twin", "close", "rough", "small", "hostile")
-"""By how often they are right. `twin` has the target's own weights, `hostile` says what the target finds least likely."""
+"""By how often they are right: `twin` has the target's own weights, `hostile` says the least likely thing."""
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""Every pruner, tree, dtype and way of decoding, against stock generate; drafts, positions, ratios and seeds in turn."""
+"""Every pruner, tree, dtype and way of decoding against stock generate; drafts, positions and ratios in turn."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_conversation_with_a_system_prompt(same) -> None:
 
 
 def test_the_checkpoints_own_generation_config(same) -> None:
-    """Qwen2.5-VL ships a repetition penalty, others sample by default: what the user doesn't say, the checkpoint does."""
+    """Qwen2.5-VL ships a repetition penalty, others sample: what the user leaves open, the checkpoint decides."""
     target = tiny.llava_model(0)
     target.generation_config.repetition_penalty = 1.2
     target.generation_config.do_sample = True

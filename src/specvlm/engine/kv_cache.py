@@ -117,7 +117,7 @@ class TreeCache(Cache):
 
         Errors: ValueError if the path isn't increasing within 0..num_nodes-1, or more nodes are named than are held.
         """
-        if num_nodes > self.length:
+        if not 0 <= num_nodes <= self.length:
             raise ValueError(f"can't choose among the last {num_nodes} positions of a cache that holds {self.length}")
         if any(not 0 <= node < num_nodes for node in path) or any(a >= b for a, b in pairwise(path)):
             raise ValueError(f"a path must increase within 0..{num_nodes - 1}, not {list(path)}")

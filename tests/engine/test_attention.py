@@ -1,0 +1,153 @@
+"""attention_forward and ScoreRecorder against attention written out by hand, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from specvlm.engine.attention import ScoreRecorder, attention_forward, causal_mask, folded_mask
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+HEADS = [(4, 4), (4, 2), (7, 1), (6, 3), (1, 1)]
+"""(query heads, K/V heads): groups of 1, 2 and 7."""
+ROWS = [(1, 1), (1, 9), (3, 9), (9, 9), (26, 40)]
+"""(rows, length of the cache)."""
+DIM = 8
+module = torch.nn.Identity()
+
+
+def inputs(heads: int, kv_heads: int, rows: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1000 * heads + 100 * kv_heads + 10 * rows + length)
+
+    def draw(num_heads: int, num_rows: int) -> Tensor:
+        return torch.randn(1, num_heads, num_rows, DIM, generator=generator, dtype=torch.float64).to(dtype)
+
+    return draw(heads, rows), draw(kv_heads, length), draw(kv_heads, length)
+
+
+def weights_by_hand(query: Tensor, key: Tensor, bias: Tensor, scaling: float | None = None) -> Tensor:
+    """Attention weights [heads, rows, length] in float64; query head h reads K/V head h // group."""
+    group = query.shape[1] // key.shape[1]
+    scaling = 1 / math.sqrt(DIM) if scaling is None else scaling
+    logits = [
+        query[0, head].double() @ key[0, head // group].double().T * scaling + bias.expand(query.shape[1], -1, -1)[head]
+        for head in range(query.shape[1])
+    ]
+    return torch.stack(logits).softmax(-1)
+
+
+def by_hand(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scaling: float | None = None) -> Tensor:
+    """[1, rows, heads, dim], as transformers wants it."""
+    weights, group = weights_by_hand(query, key, bias, scaling), query.shape[1] // key.shape[1]
+    heads = [weights[head] @ value[0, head // group].double() for head in range(query.shape[1])]
+    return torch.stack(heads, dim=1)[None]
+
+
+def bias_of(mask: Tensor) -> Tensor:
+    return torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, float("-inf"))
+
+
+def tree_mask(rows: int, length: int) -> Tensor:
+    """Each row sees what was cached before, itself, and every other row in front of it."""
+    mask = torch.zeros(rows, length, dtype=torch.bool)
+    mask[:, : length - rows] = True
+    for row in range(rows):
+        mask[row, length - rows + row % 2 : length - rows + row + 1 : 2] = True
+        mask[row, length - rows + row] = True
+    return mask
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize(("rows", "length"), ROWS)
+def test_it_is_softmax_attention_under_every_kind_of_mask(dtype, heads, kv_heads, rows, length):
+    query, key, value = inputs(heads, kv_heads, rows, length, dtype)
+    mask, causal = tree_mask(rows, length), causal_mask(rows, length, torch.device("cpu"))
+    head_bias = torch.randn(heads, rows, length, generator=torch.Generator().manual_seed(0)).to(dtype)
+    head_bias = head_bias.masked_fill(~mask, float("-inf"))
+    kinds = {
+        "none": (None, bias_of(causal)),
+        "boolean": (mask[None, None], bias_of(mask)),
+        "float": (bias_of(mask).to(dtype)[None, None], bias_of(mask)),
+        "folded": (folded_mask(mask, heads // kv_heads, dtype), bias_of(mask)),
+        "one row for all": (mask[None, None, :1] if rows > 1 else mask[None, None], bias_of(mask[:1])),
+        "one for each head": (head_bias[None], head_bias.double()),
+    }
+    for name, (given, bias) in kinds.items():
+        output, weights = attention_forward(module, query, key, value, given)
+        assert weights is None
+        assert output.shape == (1, rows, heads, DIM)
+        assert output.dtype == dtype
+        assert output.is_contiguous()
+        expected = by_hand(query, key, value, bias)
+        assert torch.allclose(output.double(), expected, rtol=0, atol=TOLERANCE[dtype]), name
+
+
+@pytest.mark.parametrize("given", [None, "folded"])
+def test_the_models_own_scaling_is_used(given):
+    query, key, value = inputs(4, 2, 3, 9, torch.float64)
+    mask = causal_mask(3, 9, torch.device("cpu"))
+    additive = None if given is None else folded_mask(mask, 2, torch.float64)
+    output, _ = attention_forward(module, query, key, value, additive, scaling=0.7)
+    assert torch.allclose(output, by_hand(query, key, value, bias_of(mask), 0.7), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize(("rows", "length"), ROWS)
+def test_scores_are_the_mean_attention_over_layers_heads_and_queries(dtype, heads, kv_heads, rows, length):
+    columns = torch.arange(length)[1 if length > 1 else 0 :: 3]
+    recorder, expected = ScoreRecorder(columns), []
+    for layer in range(3):
+        query, key, value = inputs(heads, kv_heads, rows, length, dtype)
+        query = query * (layer + 1)
+        attention_forward(module, query, key, value, None, scaling=0.3, recorder=recorder)
+        causal = bias_of(causal_mask(rows, length, torch.device("cpu")))
+        expected.append(weights_by_hand(query, key, causal, 0.3))
+    scores = recorder.scores()
+    assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    mean = torch.stack(expected).mean((0, 1, 2))[columns]
+    assert torch.allclose(scores.double(), mean, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-6)
+    assert recorder.seconds > 0
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_recorder_changes_no_bit_of_the_result(dtype):
+    for heads, kv_heads in HEADS:
+        for rows, length in ROWS:
+            query, key, value = inputs(heads, kv_heads, rows, length, dtype)
+            copies = query.clone(), key.clone(), value.clone()
+            plain, _ = attention_forward(module, query, key, value, None)
+            watched, _ = attention_forward(
+                module, query, key, value, None, recorder=ScoreRecorder(torch.arange(length))
+            )
+            assert torch.equal(plain, watched)
+            assert all(map(torch.equal, copies, (query, key, value)))
+
+
+def test_scores_that_nobody_recorded_are_an_error():
+    with pytest.raises(ValueError, match="no attention was recorded"):
+        ScoreRecorder(torch.tensor([0])).scores()
+
+
+def test_without_a_video_there_is_nothing_to_score():
+    recorder = ScoreRecorder(torch.empty(0, dtype=torch.long))
+    query, key, value = inputs(4, 2, 3, 9, torch.float32)
+    attention_forward(module, query, key, value, None, recorder=recorder)
+    assert recorder.scores().shape == (0,)
+
+
+@pytest.mark.parametrize(("rows", "length"), ROWS)
+def test_a_causal_mask_lets_each_of_the_last_rows_see_up_to_itself(rows, length):
+    mask = causal_mask(rows, length, torch.device("cpu"))
+    assert mask.tolist() == [[place <= length - rows + row for place in range(length)] for row in range(rows)]
+
+
+def test_a_folded_mask_repeats_the_rows_for_each_query_head_of_a_group():
+    mask = torch.tensor([[True, False, False], [True, True, False]])
+    folded = folded_mask(mask, 3, torch.float32)
+    infinity = float("inf")
+    assert folded.tolist() == [[[[0, -infinity, -infinity], [0, 0, -infinity]] * 3]]

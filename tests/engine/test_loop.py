@@ -1,0 +1,216 @@
+"""The loop with fake models: whatever is drafted, the answer is that of plain decoding, and no work is thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.fakes import FakeDecoder, Language, Seen, seen_in, text_positions
+from engine.trees import Path, shape, shape_options
+from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.drafting import ModelDrafter, NoDrafter
+from specvlm.engine.loop import decode, first_token, prefill
+from specvlm.engine.sampling import Chooser
+from specvlm.engine.sequence import Sequence, Stopping
+from specvlm.engine.tree import PAPER_TREE, chain
+
+PROMPT = torch.tensor([3, 1, 4, 1])
+START = {1: torch.tensor([0]), 3: torch.tensor([0, 5, 2])}
+
+
+@dataclass
+class Answer:
+    """A whole answer: what was emitted, in which pieces, and everything that took part."""
+
+    sequence: Sequence
+    pieces: list[Path]
+    target: FakeDecoder
+    draft: FakeDecoder | None
+
+
+def chooser(do_sample: bool) -> Chooser:
+    return Chooser(None, do_sample, torch.Generator().manual_seed(0))
+
+
+def answer(
+    language: Language,
+    draft_language: Language | None,
+    options,
+    stopping: Stopping,
+    *,
+    do_sample: bool = False,
+    rows: int = 1,
+    room: int | None = None,
+    chunk: int | None = None,
+) -> Answer:
+    """Prefill and decode with fake models; `room` makes the caches too small, so that they have to grow."""
+    target, pieces = FakeDecoder(language), []
+    positions = text_positions(START[rows], len(PROMPT))
+    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(room or 99), chooser(do_sample), stopping)
+    logits = prefill(target, sequence, PROMPT[:, None].double(), positions, 2, chunk=chunk)
+    pieces.append((first_token(sequence, logits),))
+    drafter, draft = NoDrafter(), None
+    if draft_language is not None and sequence.finish_reason is None:
+        draft = FakeDecoder(draft_language, capacity=room)
+        drafter = ModelDrafter(
+            draft, shape(options), PROMPT[:, None].double(), positions, stopping.max_new_tokens, language.vocabulary
+        )
+    pieces += decode(target, sequence, drafter)
+    return Answer(sequence, pieces, target, draft)
+
+
+def plain(language: Language, stopping: Stopping, do_sample: bool = False, rows: int = 1) -> tuple[list[int], str]:
+    """One token after another: what `answer` has to equal."""
+    tokens, choose = [], chooser(do_sample)
+    while True:
+        text = (*PROMPT.tolist(), *tokens)
+        seen = Seen(text, tuple(map(tuple, text_positions(START[rows], len(text)).tolist())))
+        tokens.append(choose.choose(language.logits(seen), torch.tensor([text])))
+        if tokens[-1] in stopping.eos_ids:
+            return tokens, "eos"
+        if stopping.criterion is not None and stopping.criterion(torch.tensor([(*text, tokens[-1])])):
+            return tokens, "stop"
+        if len(tokens) == stopping.max_new_tokens:
+            return tokens, "length"
+
+
+def ends_with(*tokens: int):
+    return lambda ids: ids[0, -len(tokens) :].tolist() == list(tokens)
+
+
+stoppings = st.builds(
+    Stopping,
+    max_new_tokens=st.integers(1, 15),
+    eos_ids=st.frozensets(st.integers(0, 5), max_size=2),
+    criterion=st.none() | st.builds(ends_with, st.integers(0, 3), st.integers(0, 3)),
+)
+
+
+@given(
+    options=shape_options,
+    vocabulary=st.integers(1, 6),
+    noise=st.sampled_from([0.0, 0.5, 2.0, 50.0]),
+    seed=st.integers(0, 999),
+    stopping=stoppings,
+    do_sample=st.booleans(),
+    rows=st.sampled_from([1, 3]),
+    room=st.none() | st.integers(1, 9),
+    chunk=st.none() | st.integers(1, 5),
+)
+def test_the_answer_is_that_of_plain_decoding(options, vocabulary, noise, seed, stopping, do_sample, rows, room, chunk):
+    """Any tree, any draft, greedy or sampled, stopped anywhere: the same tokens, for the same reason."""
+    language = Language(vocabulary, seed)
+    made = answer(
+        language, language.dialect(noise), options, stopping, do_sample=do_sample, rows=rows, room=room, chunk=chunk
+    )
+    tokens, reason = plain(language, stopping, do_sample, rows)
+    assert made.sequence.tokens == tokens
+    assert made.sequence.finish_reason == reason
+    assert [token for piece in made.pieces for token in piece] == tokens
+    # The target holds everything but the last token, which nobody asked it about.
+    text = (*PROMPT.tolist(), *tokens[:-1])
+    assert seen_in(made.sequence.cache) == Seen(
+        text, tuple(map(tuple, text_positions(START[rows], len(text)).tolist()))
+    )
+
+
+@given(shape_options, st.integers(2, 6), st.sampled_from([0.0, 0.5, 50.0]), st.integers(0, 999), stoppings)
+def test_no_work_is_thrown_away(options, vocabulary, noise, seed, stopping):
+    """One target forward a round, no draft forward after the last one, none where only one token is left."""
+    language = Language(vocabulary, seed)
+    order: list[str] = []
+
+    class Logged(FakeDecoder):
+        def step(self, *args):
+            order.append("draft" if self.language.parent else "target")
+            return super().step(*args)
+
+    target = Logged(language)
+    positions = text_positions(START[1], len(PROMPT))
+    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), stopping)
+    first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions, 2))
+    draft = Logged(language.dialect(noise))
+    drafter = ModelDrafter(draft, shape(options), PROMPT[:, None].double(), positions, 20, vocabulary)
+    for piece in decode(target, sequence, drafter):
+        num_left = stopping.max_new_tokens - (len(sequence.tokens) - len(piece))
+        assert order.pop() == "target"
+        assert set(order) <= {"draft"}
+        assert len(order) <= num_left - 1  # a level of the tree for each token that may still come, but the last
+        order.clear()
+    assert not order
+    assert sequence.stats.num_rounds == len(target.steps)
+    nodes = [len(forward) for forward in target.steps]
+    assert sequence.stats.num_drafted == sum(nodes) - len(nodes)
+    assert sequence.stats.num_rounds + sequence.stats.num_accepted == len(sequence.tokens) - 1
+
+
+@pytest.mark.parametrize("tree_shape", [PAPER_TREE, chain(5)], ids=["paper", "chain"])
+def test_a_draft_that_is_the_target_gets_five_of_five_accepted(tree_shape):
+    language = Language(50, seed=3)
+    made = answer(language, language.dialect(0.0), tree_shape, Stopping(31))
+    assert [len(piece) for piece in made.pieces] == [1, 6, 6, 6, 6, 6]
+    assert made.sequence.stats.accepted_per_depth == [5] * 5
+
+
+def test_without_a_draft_each_round_is_one_token():
+    language = Language(50, seed=3)
+    made = answer(language, None, None, Stopping(9))
+    assert [len(piece) for piece in made.pieces] == [1] * 9
+    assert [len(forward) for forward in made.target.steps] == [1] * 8
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 3, 4, 99])
+@pytest.mark.parametrize("split", [0, 1, 2, 4])
+@pytest.mark.parametrize("records", [False, True])
+def test_a_prompt_is_read_once_in_order_and_watched_behind_the_video(chunk, split, records):
+    """No piece is longer than a chunk; the recorder sees the text behind the video, or at least the last token."""
+    watched = []
+
+    class Watching(FakeDecoder):
+        def prefill(self, embeds, positions, cache, recorder=None):
+            if recorder is not None:
+                watched.extend(embeds[:, 0].long().tolist())
+            return super().prefill(embeds, positions, cache, recorder)
+
+    decoder = Watching(Language(9))
+    sequence = Sequence(PROMPT, torch.tensor([4]), decoder.new_cache(9), Chooser(), Stopping(1))
+    recorder = ScoreRecorder(torch.tensor([0])) if records else None
+    positions = text_positions(START[1], len(PROMPT))
+    logits = prefill(decoder, sequence, PROMPT[:, None].double(), positions, split, recorder, chunk)
+    whole = Seen(tuple(PROMPT.tolist()), (tuple(range(len(PROMPT))),))
+    assert torch.equal(logits, decoder.language.logits(whole))
+    assert seen_in(sequence.cache) == whole
+    sizes = [len(piece) for piece in decoder.prefills]
+    assert max(sizes) <= (chunk or len(PROMPT))
+    if not records:
+        assert len(sizes) == -(-len(PROMPT) // (chunk or len(PROMPT)))
+    assert watched == (PROMPT.tolist()[min(split, len(PROMPT) - 1) :] if records else [])
+
+
+def test_an_answer_that_ends_with_its_first_token_costs_no_forward():
+    language = Language(9, seed=1)
+    first = plain(language, Stopping(1))[0][0]
+    made = answer(language, language.dialect(0.0), PAPER_TREE, Stopping(20, frozenset({first})))
+    assert made.sequence.tokens == [first]
+    assert made.sequence.finish_reason == "eos"
+    assert made.target.steps == []
+    assert made.draft is None
+
+
+def test_a_loop_that_is_left_half_way_leaves_the_sequence_whole():
+    """Whoever stops listening after any piece finds the tokens of exactly the pieces that were yielded."""
+    language = Language(50, seed=3)
+    target, positions = FakeDecoder(language), text_positions(START[1], len(PROMPT))
+    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), Stopping(40))
+    first = first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions, 2))
+    drafter = ModelDrafter(FakeDecoder(language.dialect(0.5)), PAPER_TREE, PROMPT[:, None].double(), positions, 40, 50)
+    pieces = decode(target, sequence, drafter)
+    heard = [first, *next(pieces), *next(pieces)]
+    pieces.close()
+    assert sequence.tokens == heard
+    assert sequence.cache.length == len(PROMPT) + len(heard) - 1
+    assert sequence.finish_reason is None

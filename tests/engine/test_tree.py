@@ -1,0 +1,40 @@
+"""DraftTree: what a tree means, against slow definitions, for every small tree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from engine.trees import all_parents, all_trees, branch
+from specvlm.engine.tree import DraftTree, ancestor_mask
+
+EVERY = [parents for num_nodes in range(1, 7) for parents in all_parents(num_nodes)]
+
+
+@pytest.mark.parametrize("parents", EVERY, ids=str)
+def test_depth_is_the_number_of_steps_to_the_root(parents):
+    tree = DraftTree(tuple(range(len(parents))), parents)
+    assert tree.depths == tuple(len(branch(parents, node)) for node in range(len(parents)))
+    assert len(tree) == len(parents)
+
+
+@pytest.mark.parametrize("parents", EVERY, ids=str)
+def test_a_node_sees_itself_its_ancestors_and_nothing_else(parents):
+    mask = DraftTree(tuple(range(len(parents))), parents).mask
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == [
+        [other in (0, *branch(parents, node)) for other in range(len(parents))] for node in range(len(parents))
+    ]
+
+
+def test_children_are_found_by_their_token():
+    for tree in all_trees(4, 3):
+        for node, children in enumerate(tree.children()):
+            hang_here = [child for child in range(1, len(tree)) if tree.parents[child] == node]
+            assert children.keys() == {tree.tokens[child] for child in hang_here}
+            assert all(child in hang_here and tree.tokens[child] == token for token, child in children.items())
+
+
+def test_trees_of_one_shape_share_their_mask_whatever_their_tokens():
+    parents = (-1, 0, 0, 1)
+    assert DraftTree((5, 6, 7, 8), parents).mask is DraftTree((1, 2, 3, 4), parents).mask is ancestor_mask(parents)

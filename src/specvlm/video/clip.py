@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from specvlm.errors import VideoError
-from specvlm.video.sampling import Sampling, Timeline
+from specvlm.video.sampling import Rate, Sampling, Timeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +25,7 @@ class Video:
     frames: UInt8[np.ndarray, "T H W 3"]
     timestamps: Float64[np.ndarray, " T"] | None = None
     duration: float | None = None
-    source_fps: float | None = None
+    source_fps: Rate | None = None
     name: str = "video"
     damage: str | None = None
 

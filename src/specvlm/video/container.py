@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 import av
 from av.container import InputContainer
@@ -20,8 +20,17 @@ from specvlm.video.packets import Packet, Scan, hide_unreachable
 READ_SIZE = 1 << 17
 """Bytes read at once: a few calls into Python for each megabyte."""
 
-MISSING_SECONDS = 0.5
-"""A file that ends this much before its header says is reported as cut short."""
+MISSING_SECONDS = 0.2
+"""A file that ends this much, and two frames, before its header says is reported as cut short."""
+
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """What is needed of an open file: bytes, from anywhere in it."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
 
 
 @contextmanager
@@ -40,7 +49,7 @@ def blaming(name: str) -> Iterator[None]:
 class VideoFile:
     """A seekable binary file that holds a video from its first byte on. It is never closed here."""
 
-    file: BinaryIO
+    file: BinaryFile
     name: str
 
     @contextmanager
@@ -91,7 +100,8 @@ class VideoFile:
             time_base = stream.time_base or Fraction(1, av.time_base)
         if cut_short:  # half a packet would decode to half a frame
             packets.pop()
-        if damage is None and header_end - end > MISSING_SECONDS:
+        tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
+        if damage is None and header_end - end > tolerance:
             damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
         if damage is None and cut_short:
             damage = f"its last frame is cut short, at {end:.2f} s"
@@ -117,5 +127,5 @@ class VideoFile:
 class _Nameless:
     """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryFile) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell

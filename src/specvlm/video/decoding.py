@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import BinaryIO
 
 import av
 import numpy as np
@@ -27,13 +26,13 @@ from jaxtyping import UInt8
 
 from specvlm.errors import VideoError
 from specvlm.video.clip import Video
-from specvlm.video.container import VideoFile, blaming
+from specvlm.video.container import BinaryFile, VideoFile, blaming
 from specvlm.video.packets import LONGEST_SPAN, Packet, Scan, entries, plan, timeline
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Sampling
 
 
-def decode(file: BinaryIO, name: str, sampling: Sampling) -> Video:
+def decode(file: BinaryFile, name: str, sampling: Sampling) -> Video:
     """Read the frames that `sampling` asks for. `file` must be seekable; the video starts at its first byte.
 
     Frames are upright (the file's rotation and mirroring are applied, to quarter turns) and RGB, in stored pixels: a
@@ -91,7 +90,7 @@ def _decode_runs(
                     gallery.hang(rows[frame.pts], frame)
             if promised:
                 return None
-    return gallery.frames(source.name)
+    return gallery.frames()
 
 
 def _decode_everything(source: VideoFile, scan: Scan, sampling: Sampling) -> Video:
@@ -120,9 +119,12 @@ def _decode_everything(source: VideoFile, scan: Scan, sampling: Sampling) -> Vid
         for index, frame in enumerate(islice(frames, int(chosen[-1]) + 1)):
             if index in rows:
                 gallery.hang(rows[index], frame)
+    pixels = gallery.frames()
+    if pixels is None:
+        raise VideoError(f"{source.name} changed while it was being read: leave it alone and read it again")
     num_lost = max(decoder.num_lost, len(scan.shown()) - len(ticks) if scan.tells_frames else 0)
     damage = [scan.damage, f"{num_lost} of its frames can't be decoded" if num_lost else None]
-    return Video.chosen(gallery.frames(source.name), line, chosen, source.name, "; ".join(filter(None, damage)) or None)
+    return Video.chosen(pixels, line, chosen, source.name, "; ".join(filter(None, damage)) or None)
 
 
 def _because(scan: Scan) -> str:

@@ -15,7 +15,7 @@ from specvlm.errors import OptionError, VideoError
 from specvlm.video.clip import Video
 from specvlm.video.container import blaming
 from specvlm.video.decoding import decode
-from specvlm.video.sampling import Sampling, Timeline, require_rate
+from specvlm.video.sampling import Rate, Sampling, Timeline, require_rate
 from specvlm.video.stills import pick, picture_files
 
 DEFAULT_NUM_FRAMES = 32
@@ -25,9 +25,9 @@ def load(
     source: Any,
     *,
     num_frames: int | None = None,
-    fps: float | None = None,
+    fps: Rate | None = None,
     max_frames: int | None = None,
-    source_fps: float | None = None,
+    source_fps: Rate | None = None,
 ) -> Video:
     """Read the frames of a video that a model shall look at.
 
@@ -76,12 +76,12 @@ def load(
         _refuse_second_clock("the open file", source_fps)
         return _from_open_file(source, sampling)
     raise VideoError(
-        f"a video can't be read from {source!r:.60} of type {type(source).__name__}: "
+        f"a video can't be read from an object of type {type(source).__name__}: "
         "expected a path, bytes, an open binary file, an array, a tensor, a list of pictures or a Video"
     )
 
 
-def _from_stills(frames: Any, name: str, sampling: Sampling, source_fps: float | None) -> Video:
+def _from_stills(frames: Any, name: str, sampling: Sampling, source_fps: Rate | None) -> Video:
     if len(frames) == 0:
         raise VideoError(f"{name} holds no frames")
     timeline = Timeline.regular(len(frames), source_fps)
@@ -89,7 +89,7 @@ def _from_stills(frames: Any, name: str, sampling: Sampling, source_fps: float |
     return replace(Video.chosen(pick(frames, chosen, name), timeline, chosen, name), source_fps=source_fps)
 
 
-def _from_path(name: str, sampling: Sampling, source_fps: float | None) -> Video:
+def _from_path(name: str, sampling: Sampling, source_fps: Rate | None) -> Video:
     path = Path(name)
     with blaming(name):
         if not name or not path.exists():
@@ -120,7 +120,7 @@ def _from_open_file(file: Any, sampling: Sampling) -> Video:
             file.seek(position)
 
 
-def _with_clock(video: Video, source_fps: float | None) -> Video:
+def _with_clock(video: Video, source_fps: Rate | None) -> Video:
     if source_fps is None:
         return video
     if video.timestamps is not None:
@@ -129,6 +129,6 @@ def _with_clock(video: Video, source_fps: float | None) -> Video:
     return replace(video, timestamps=timeline.seconds, duration=timeline.duration, source_fps=source_fps)
 
 
-def _refuse_second_clock(name: str, source_fps: float | None) -> None:
+def _refuse_second_clock(name: str, source_fps: Rate | None) -> None:
     if source_fps is not None:
         raise OptionError(f"source_fps={source_fps!r} is for sources without a clock, and {name} has one: leave it out")

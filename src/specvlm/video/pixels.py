@@ -6,8 +6,6 @@ import numpy as np
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
-from specvlm.errors import VideoError
-
 
 class Gallery:
     """The frames wanted, each put in its place as it comes along; its size is that of the first to arrive."""
@@ -26,10 +24,9 @@ class Gallery:
         self._pixels[row] = pixels
         self._missing.discard(row)
 
-    def frames(self, name: str) -> UInt8[np.ndarray, "chosen H W 3"]:
-        if self._missing:
-            raise VideoError(f"{name} changed while it was being read: leave it alone and read it again")
-        return self._pixels
+    def frames(self) -> UInt8[np.ndarray, "chosen H W 3"] | None:
+        """All the frames, or None if one never came."""
+        return None if self._missing else self._pixels
 
 
 def upright(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:

@@ -11,6 +11,9 @@ from jaxtyping import Float64, Int64
 
 from specvlm.errors import OptionError
 
+Rate = float | int
+"""Frames a second. (To the type checker of the tests an int is no float.)"""
+
 MAX_FPS = 1e6
 """Asking for more frames a second than this is asking for all of them; it keeps the arithmetic exact."""
 
@@ -28,7 +31,7 @@ class Timeline:
     duration: float | None = None
 
     @classmethod
-    def regular(cls, num_frames: int, fps: float | None) -> Timeline:
+    def regular(cls, num_frames: int, fps: Rate | None) -> Timeline:
         """Frames at a constant rate `fps`, or without a clock when that is None."""
         if fps is None:
             return cls(num_frames)
@@ -50,7 +53,7 @@ class Sampling:
     """
 
     num_frames: int | None = None
-    fps: float | None = None
+    fps: Rate | None = None
     max_frames: int | None = None
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ def uniform(total: int, count: int) -> Int64[np.ndarray, " chosen"]:
 
 
 def nearest(
-    seconds: Float64[np.ndarray, " total"], fps: float, duration: float | None = None
+    seconds: Float64[np.ndarray, " total"], fps: Rate, duration: float | None = None
 ) -> Int64[np.ndarray, " chosen"]:
     """Indices of the frames nearest to the instants k / fps for k = 0, 1, ... until the video ends, none twice.
 
@@ -111,13 +114,13 @@ def nearest(
     return np.flatnonzero(np.diff(last_instant, prepend=-1) > 0)
 
 
-def require_count(option: str, value: int | None) -> None:
+def require_count(option: str, value: object) -> None:
     """Raise `OptionError` unless `value` is None or a whole number of at least 1."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise OptionError(f"{option} must be a whole number of at least 1, not {value!r}")
 
 
-def require_rate(option: str, value: float | None) -> None:
+def require_rate(option: str, value: object) -> None:
     """Raise `OptionError` unless `value` is None or a positive, finite number of frames a second."""
     if value is None:
         return

@@ -60,7 +60,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 def _picture(source: Any, name: str) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(source, str | os.PathLike):
-        with blaming(name), Path(source).open("rb") as file:
+        with blaming(str(source)), Path(source).open("rb") as file:
             return decode(file, str(source), Sampling(num_frames=1)).frames[0]
     if isinstance(source, Tensor):
         return _rgb(_numpy(source), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -58,11 +59,8 @@ def write(
         stream.pix_fmt = pix_fmt
         if ticks is not None:
             stream.codec_context.time_base = time_base
-        rotation = stream_fields.pop("rotation", None)
         for name, value in stream_fields.items():
             setattr(stream.codec_context, name, value)
-        if rotation is not None:
-            stream.set_display_rotation(*rotation)
         sound = container.add_stream("aac", rate=16000) if audio_seconds else None
         container.start_encoding()  # or a video of no frames would be no file
         for index in range(num_frames):
@@ -84,7 +82,7 @@ def write_audio(path: Path, seconds: float = 1, cover: bool = False) -> Path:
         if cover:
             art = container.add_stream("png", rate=1)
             art.width, art.height, art.pix_fmt = WIDTH, HEIGHT, "rgb24"
-            art.disposition = av.stream.Disposition.attached_pic
+            art.disposition = av.stream.Disposition.attached_pic.value
             frame = av.VideoFrame.from_ndarray(picture(1), format="rgb24")
             container.mux(art.encode(frame))
             container.mux(art.encode())
@@ -115,6 +113,14 @@ def remux(source: Path, target: Path, change: Any = None, mux: dict[str, str] | 
             packet.stream = copy
             writer.mux(packet)
     return target
+
+
+def turn(mp4: bytes, matrix: tuple[int, int, int, int]) -> bytes:
+    """The same MP4 file to be shown with (x, y) at (a x + c y, b x + d y), as phones write it into its track header."""
+    data = bytearray(mp4)
+    a, b, c, d = (entry << 16 for entry in matrix)
+    struct.pack_into(">5i", data, data.index(b"tkhd") + 44, a, b, 0, c, d)
+    return bytes(data)
 
 
 def decode_all(path: Path) -> tuple[np.ndarray, np.ndarray]:

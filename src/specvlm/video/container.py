@@ -57,10 +57,15 @@ class VideoFile:
         """The container at its start, and its main video stream, to be decoded with `thread_type`."""
         self.file.seek(0)
         # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
-        options = {"protocol_whitelist": "none"}
-        file = _Nameless(self.file)
+        isolated = {"protocol_whitelist": "none"}
         try:
-            container = av.open(file, "r", options=options, metadata_errors="ignore", buffer_size=READ_SIZE)
+            container = av.open(
+                _Nameless(self.file),
+                "r",
+                container_options=isolated,  # as `options` it crashes PyAV 17.0 on MPEG-TS
+                metadata_errors="ignore",
+                buffer_size=READ_SIZE,
+            )
         except FFmpegError as error:
             raise VideoError(f"{self.name} {self._diagnosis()}") from error
         with container:

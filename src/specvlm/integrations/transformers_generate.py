@@ -35,7 +35,7 @@ def custom_generate(
     stopping_criteria: StoppingCriteriaList,
     generation_config: GenerationConfig,
     *,
-    draft_model: PreTrainedModel | None = None,
+    draft_model: object = None,
     pruner: str | Pruner = Options.pruner,
     pruning_ratio: float = Options.pruning_ratio,
     positions: PositionPolicy = Options.positions,
@@ -113,7 +113,7 @@ def custom_generate(
     return sequences
 
 
-def _family(model: PreTrainedModel, role: str) -> Family:
+def _family(model: object, role: str) -> Family:
     if not isinstance(model, PreTrainedModel):
         raise ModelError(f"{role} must be a loaded transformers model, not {model!r}")
     name = model.name_or_path or type(model).__name__

@@ -1,0 +1,38 @@
+"""The embedded default: a tiny Video-LLM pair of the real architecture, and the little world that it can talk about.
+
+`path` finds the checkpoints, `HELD_OUT` the seeds of films that no training ever saw, `demo_video` one such film.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from specvlm.errors import ModelError
+
+HELD_OUT = range(1_000_000_000, 1_000_100_000)
+"""Seeds of scenes for measuring. Training draws from the seeds below the first of them."""
+
+FAMILIES = ("llava_onevision",)
+ROLES = ("target", "draft")
+
+
+def path(family: str = "llava_onevision", role: str = "target") -> Path:
+    """The directory of a checkpoint, as `from_pretrained` takes it.
+
+    `ModelError` if there is no such family or role.
+    """
+    if family not in FAMILIES:
+        raise ModelError(f"the pocket pair comes as {', '.join(FAMILIES)}, not as {family!r}")
+    if role not in ROLES:
+        raise ModelError(f"a model of the pocket pair is a target or a draft, not {role!r}")
+    return Path(str(files("specvlm.pocket"))) / "weights" / family / role
+
+
+def demo_video(destination: Path, number: int = 0) -> Path:
+    """Write held-out film `number` (counted from 0) as an H.264 mp4 to `destination`, and return that path."""
+    from specvlm.pocket.film import write_mp4
+    from specvlm.pocket.world import make_scene
+
+    write_mp4(make_scene(HELD_OUT[number]), destination)
+    return destination

@@ -1,0 +1,25 @@
+"""A scene as an mp4 file, as a camera and a codec would have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from specvlm.pocket.world import Scene, render
+
+
+def write_mp4(scene: Scene, path: Path | str, *, size: int = 288, fps: int = 24, seconds: float = 4.0) -> None:
+    """Write a film of `size` x `size` pixels (even) as H.264 in yuv420p, `round(fps * seconds)` frames long."""
+    num_frames = round(fps * seconds)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for moment in np.arange(num_frames) / num_frames:
+            frame = av.VideoFrame.from_ndarray(render(scene, [moment], size)[0], format="rgb24")
+            for packet in stream.encode(frame):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)

@@ -36,6 +36,7 @@ class HFDecoder:
     def dtype(self) -> torch.dtype:
         return self._embedding.weight.dtype
 
+    @torch.no_grad()
     def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
         return self._embedding(tokens.to(self.device).clamp(max=self._embedding.weight.shape[0] - 1))
@@ -48,6 +49,7 @@ class HFDecoder:
             raise ModelError(str(error)) from None
         return TreeCache(len(self._layer_types), capacity)
 
+    @torch.no_grad()
     def prefill(
         self,
         embeds: Float[Tensor, "new D"],
@@ -58,6 +60,7 @@ class HFDecoder:
         hidden = self._forward(embeds, positions, None, cache, recorder)
         return self._head(hidden[-1:])[0]
 
+    @torch.no_grad()
     def step(
         self,
         tokens: Int[Tensor, " nodes"],
@@ -67,7 +70,6 @@ class HFDecoder:
     ) -> Float[Tensor, "nodes vocab"]:
         return self._head(self._forward(self.embed(tokens), positions, mask, cache, None))
 
-    @torch.no_grad()
     def _forward(
         self,
         embeds: Float[Tensor, "new D"],

@@ -27,7 +27,14 @@ class Family(abc.ABC):
     model_type: ClassVar[str]
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
-        """Without a processor it takes prompts that are tokenised already (`prompt_from_inputs`), and makes none."""
+        """Without a processor it takes prompts that are tokenised already (`prompt_from_inputs`), and makes none.
+
+        Errors: ModelError for a model or processor that lacks what answering takes.
+        """
+        if not hasattr(model, "lm_head"):
+            raise ModelError(f"{name} is a {type(model).__name__}, which has no output head: load the whole model")
+        if processor is not None and processor.chat_template is None:
+            raise ModelError(f"{name}: its processor has no chat template, and so can't put a question")
         self.model, self.name, self._processor = model, name, processor
         self.decoder = HFDecoder(model.model.language_model, model.lm_head, name)
         # Refuses by name a model whose layers can't be rolled back, before any work is done.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -39,8 +40,11 @@ def load_family(
 ) -> Family:
     """Load one model of a pair; a model object is taken as it is. Errors: ModelError, OptionError for the dtype."""
     if isinstance(source, PreTrainedModel):
-        family = family_of(source.config.model_type, _name_of(source))
-        return family(source.eval(), processor or _load(AutoProcessor, source.name_or_path), _name_of(source))
+        name = _name_of(source)
+        family = family_of(source.config.model_type, name)
+        if source.training:
+            raise ModelError(f"{name} is in training mode: call model.eval() first")
+        return family(source, processor or _load(AutoProcessor, source.name_or_path), name)
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     name = str(source)
@@ -52,7 +56,7 @@ def load_family(
         device_map=device_map,
         attn_implementation=attn,
     )
-    return family(model.eval(), processor or _load(AutoProcessor, name), name)
+    return family(model, processor or _load(AutoProcessor, name), name)
 
 
 def family_of(model_type: str, name: str) -> type[Family]:
@@ -74,6 +78,6 @@ def _load(auto_class: Any, name: str | None, **kwargs: Any) -> Any:
         raise ModelError("a model object that was not loaded from a checkpoint has no processor: pass processor=...")
     try:
         return auto_class.from_pretrained(name, **{key: value for key, value in kwargs.items() if value is not None})
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"can't load {name} as a checkpoint: {reason[:300]}") from error

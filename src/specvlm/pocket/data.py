@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,8 @@ class Conversations:
             films.append(self.grain(render(scene, moments(num_frames, rng))))
             kinds = ["detail", *rng.choices(KINDS[1:], k=2)]
             packed.append(pack(self.tokenizer, num_frames, [ask(scene, kind, rng) for kind in kinds]))
-        return collate(np.stack(films), packed, self.tokenizer.pad_token_id)
+        pad: Any = self.tokenizer.pad_token_id
+        return collate(np.stack(films), packed, pad)
 
 
 def pack(tokenizer: PreTrainedTokenizerBase, num_frames: int, questions: Sequence[Question]) -> tuple[list[int], ...]:
@@ -140,7 +142,7 @@ def collate(films: np.ndarray, packed: list[tuple[list[int], ...]], pad: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Stills:
-    """Single frames with what each pooled token shows: `pixels [B, 1, 3, H, W]`, `labels {name: [B, 9]}` (-100 none)."""
+    """Single frames and what each pooled token shows: `pixels [B, 1, 3, H, W]`, `labels {name: [B, 9]}` (-100 none)."""
 
     pixels: Tensor
     labels: dict[str, Tensor]

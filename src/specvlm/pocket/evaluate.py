@@ -9,11 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import random
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +54,7 @@ class Reader:
     """A checkpoint of the pocket pair that answers by stock `generate`."""
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        self.model = LlavaOnevisionForConditionalGeneration.from_pretrained(path, dtype=dtype).eval()
+        self.model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(path, dtype=dtype).eval()
         self.processor = AutoProcessor.from_pretrained(path)
 
     def answer(self, films: Sequence[np.ndarray], question: str) -> list[str]:
@@ -106,10 +111,14 @@ def short_answers(reader: Reader, seeds: Sequence[int], num_frames: int) -> dict
     return result
 
 
+Arm = tuple[str, float, str]
+"""Pruner, ratio, positions."""
+
+
 def acceptance(
-    seeds: Sequence[int], num_frames: int, arms: Iterable[tuple[str, float, str]], tree: str, dtype: torch.dtype
-) -> dict[tuple[str, float, str], float]:
-    """Mean acceptance length, bonus included, of each arm (pruner, ratio, positions) over one long prompt a seed.
+    arms: Iterable[Arm], seeds: Sequence[int], num_frames: int, tree: str, dtype: torch.dtype
+) -> dict[Arm, float]:
+    """Mean acceptance length, bonus included, of each arm over one long prompt a seed.
 
     The mean is over rounds: tokens emitted after the first, of all prompts, per target forward.
     """
@@ -146,7 +155,7 @@ def accuracy_table(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def acceptance_table(result: dict[tuple[str, float, str], float], ratios: Sequence[float]) -> str:
+def acceptance_table(result: dict[Arm, float], ratios: Sequence[float]) -> str:
     lines = [
         "| pruner | positions | " + " | ".join(f"{ratio:g}" for ratio in ratios) + " |",
         "|---|---|" + "---:|" * len(ratios),
@@ -170,6 +179,12 @@ def _chunks(items: Sequence, size: int) -> Iterable[Sequence]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def _worker() -> None:
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+
+
 def main() -> None:
     from specvlm.pruning import PRUNERS
 
@@ -180,6 +195,7 @@ def main() -> None:
     parser.add_argument("--tree", default="paper", help="draft tree for acceptance (default paper)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--pruner", action="append", help="only these pruners (repeatable; default all)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes for acceptance")
     parser.add_argument("--only", choices=("accuracy", "acceptance"), help="measure one of the two")
     parser.add_argument("--page", type=Path, help="page whose tables to replace, such as docs/pocket.md")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
@@ -209,7 +225,11 @@ def main() -> None:
         arms = [("none", 0.0, "original"), ("random", 1.0, "original")] + [
             (name, ratio, positions) for name in names for positions in ("original", "compact") for ratio in RATIOS[1:]
         ]
-        result = acceptance(seeds, options.frames, arms, options.tree, dtype)
+        result = dict.fromkeys(arms, 0.0)
+        measure = partial(acceptance, seeds=seeds, num_frames=options.frames, tree=options.tree, dtype=dtype)
+        with ProcessPoolExecutor(options.workers, get_context("spawn"), _worker) as pool:
+            for part in pool.map(measure, ([arm] for arm in arms)):
+                result |= part
         record["acceptance"] = [[*arm, length] for arm, length in result.items()]
         table = acceptance_table(result, (*RATIOS, 1.0))
         log.info("%s", table)

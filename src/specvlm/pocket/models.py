@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -67,7 +67,7 @@ def build_tokenizer(num_scenes: int = 2000) -> Qwen2Tokenizer:
     learned = json.loads(learner.to_str())["model"]
     return Qwen2Tokenizer(
         vocab=learned["vocab"],
-        merges=[tuple(pair) for pair in learned["merges"]],
+        merges=[tuple(pair) for pair in learned["merges"]],  # type: ignore[arg-type]
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>", "<image>", "<video>"],
@@ -91,7 +91,7 @@ def build_processor(tokenizer: Qwen2Tokenizer) -> LlavaOnevisionProcessor:
 
 def build_model(role: Role, tokenizer: Qwen2Tokenizer, seed: int = 0) -> LlavaOnevisionForConditionalGeneration:
     """A freshly initialised model of about 9 M (target) or 2 M (draft) parameters, in float32."""
-    ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
+    ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     text = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=256,

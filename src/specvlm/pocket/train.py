@@ -211,14 +211,15 @@ def save(model: Model, tokenizer: Qwen2Tokenizer, path: Path) -> None:
 
 
 def load(path: Path) -> Model:
-    return Model.from_pretrained(str(path), dtype=torch.bfloat16, attn_implementation="eager")
+    kwargs: dict[str, Any] = {"dtype": torch.bfloat16, "attn_implementation": "eager"}
+    return Model.from_pretrained(path, **kwargs)
 
 
 def run(out: Path, upto: str = "") -> None:
     """Every stage that has not been finished in `out`, in order; stops after the stage named `upto`."""
     tokenizer = build_tokenizer()
     if not (out / "see").exists():
-        model = build_model("draft", tokenizer).to(torch.bfloat16)
+        model = build_model("draft", tokenizer).bfloat16()
         see(model, SEE_STEPS)
         save(model, tokenizer, out / "see")
     model = load(out / "see")

@@ -772,6 +772,18 @@ def outcome_of(data: bytes, num_frames: int) -> Video | str:
         return str(error)
 
 
+def test_a_stream_that_turns_up_late(files) -> None:
+    """PyAV 18.1 raises an IndexError at the end of such a file."""
+    data = bytearray(files("groups.ts").read_bytes())
+    starts = [at for at in range(0, len(data), 188) if data[at + 1] == 0x41]  # where a frame of the video starts
+    assert len(starts) == 40
+    for start in starts[10:30]:
+        data[start + 1] |= 0x10  # the number of another stream
+        video = load(bytes(data), num_frames=1000)
+        assert 20 < len(video.frames) < 40
+        data[start + 1] &= ~0x10
+
+
 @given(st.binary(max_size=400))
 def test_random_bytes_are_no_video(data: bytes) -> None:
     with pytest.raises(VideoError):

@@ -101,6 +101,8 @@ class VideoFile:
                         cut_short = packet.is_corrupt
             except FFmpegError as error:
                 damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
+            except IndexError:
+                pass  # PyAV stumbles after the last packet if there are more streams by then than at the start
             header_end = (container.duration or 0) / av.time_base
             time_base = stream.time_base or Fraction(1, av.time_base)
         if cut_short:  # half a packet would decode to half a frame

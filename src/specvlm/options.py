@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -31,8 +31,8 @@ class Options:
     history: tuple[tuple[str, str], ...] = ()
     """Earlier questions about this video and their answers."""
 
-    pruner: str | Pruner = "verifier_guided"
-    """Which video tokens the draft keeps: a name from `specvlm pruners`, `"name(field=value)"`, or a Pruner."""
+    pruner: str | Pruner = "frames"
+    """Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`."""
     pruning_ratio: float = 0.9
     """Fraction of the video tokens that the draft never sees."""
     positions: PositionPolicy = "original"
@@ -40,11 +40,11 @@ class Options:
     tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
     """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
     depth: int | None = None
-    """Most levels of the draft tree (default 5)."""
+    """Most levels of the draft tree (default: 6 of the dynamic tree, 5 of the others)."""
     num_nodes: int | None = None
-    """Node budget of the dynamic tree (default 25)."""
+    """Node budget of the dynamic tree (default 12)."""
     width: int | None = None
-    """Branches at each level of the dynamic tree (default 4)."""
+    """Branches at each level of the dynamic tree (default 2)."""
 
     max_new_tokens: int = 256
     """Most tokens of an answer."""
@@ -63,10 +63,10 @@ class Options:
     stop: tuple[str, ...] = ()
     """Strings that end the answer."""
     seed: int | None = None
-    """Seed of the answer's own random generator; None draws from torch's global one, as `generate` does."""
+    """Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does)."""
 
     prefill_chunk: int | None = None
-    """Most prompt tokens in one forward; None: as many as there are."""
+    """Most prompt tokens in one forward (default: all of them)."""
 
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.fps is not None:
@@ -84,7 +84,10 @@ class Options:
         self._check("positions", lambda value: value in ("compact", "original"), "'compact' or 'original'")
         if isinstance(self.stop, str):
             raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
-        self._check("stop", lambda value: all(isinstance(s, str) and s for s in value), "a tuple of non-empty strings")
+        self._check("stop", lambda value: _is_row(value, lambda s: isinstance(s, str) and s), "a tuple of strings")
+        self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
+        self._check("system", lambda value: isinstance(value, str), "a text")
+        self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
         self.make_pruner()
         self.tree_shape()
 
@@ -128,7 +131,7 @@ class Options:
                 shape = TreeTemplate.from_paths(self.tree)
             except (ValueError, TypeError) as error:
                 raise OptionError(f"tree: {error}") from None
-        return shape.cut(self.depth) if self.depth is not None and isinstance(shape, TreeTemplate) else shape
+        return shape if self.depth is None else shape.cut(self.depth)
 
     def generate_kwargs(self) -> dict[str, Any]:
         """What stock `generate` must be called with to be asked the same."""
@@ -145,3 +148,11 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_row(value: object, is_right: Callable[[Any], Any]) -> bool:
+    return isinstance(value, (tuple, list)) and all(is_right(item) for item in value)
+
+
+def _is_turn(value: object) -> bool:
+    return _is_row(value, lambda text: isinstance(text, str)) and len(value) == 2  # type: ignore[arg-type]

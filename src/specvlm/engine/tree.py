@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -75,6 +75,10 @@ class TreeShape(abc.ABC):
     @abc.abstractmethod
     def max_nodes(self) -> int:
         """The most nodes that a tree of this shape can have, the root included."""
+
+    @abc.abstractmethod
+    def cut(self, max_depth: int) -> TreeShape:
+        """The same shape, but at most `max_depth` levels deep."""
 
     @abc.abstractmethod
     def sprout(self, root: int, max_depth: int) -> Growth:
@@ -186,9 +190,9 @@ class DynamicTree(TreeShape):
     form a tree.
     """
 
-    depth: int = 5
-    width: int = 4
-    num_nodes: int = 25
+    depth: int = 6
+    width: int = 2
+    num_nodes: int = 12
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "num_nodes"):
@@ -198,6 +202,9 @@ class DynamicTree(TreeShape):
     @property
     def max_nodes(self) -> int:
         return 1 + self.num_nodes
+
+    def cut(self, max_depth: int) -> DynamicTree:
+        return replace(self, depth=min(self.depth, max_depth))
 
     def sprout(self, root: int, max_depth: int) -> Growth:
         return _DynamicGrowth(self, root, min(self.depth, max_depth))

@@ -67,6 +67,12 @@ class Stats:
         self.phases[source] = self.phases.get(source, 0.0) - seconds
         self.phases[target] = self.phases.get(target, 0.0) + seconds
 
+    def charge(self, name: str, seconds: float) -> None:
+        """Add to the phase `name`, and to the times, work that was done for this answer before its clock started."""
+        self.phases[name] = self.phases.get(name, 0.0) + seconds
+        self.ttft_seconds += seconds
+        self.total_seconds += seconds
+
     def first_token(self) -> None:
         self.ttft_seconds = time.perf_counter() - self._start
 

@@ -1,0 +1,70 @@
+"""specvlm compare: one question answered in several ways, side by side."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
+from specvlm.cli.screen import console, waiting, warn, write_record
+
+if TYPE_CHECKING:
+    from specvlm.compare import Comparison
+    from specvlm.options import Options
+    from specvlm.pipeline import SpecVLM
+
+
+@spread
+def compare(
+    video: VideoSource,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")],
+    arms: Annotated[
+        str, typer.Option(help="Which ways, of `ar`, `loop`, `sd` and `specvlm`; `ar` always runs.")
+    ] = "ar,sd,specvlm",
+    repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 1,
+    json: Json = False,
+    *,
+    models: Models,
+    answer: Answer,
+) -> None:
+    """Answer a question by stock generate and by speculation, and compare what it took.
+
+    The exit code is 1 if an answer differs from stock generate's in float32 or float64.
+    """
+    options = answer.options()
+    source = sys.stdin.buffer.read() if video == "-" else video
+    vlm = models.load()
+    names = [name.strip() for name in arms.split(",") if name.strip()]
+    comparison = measure(vlm, source, question, options, names, repeats)
+    report(comparison, as_json=json)
+    refuse_differences(comparison, vlm)
+
+
+def measure(vlm: SpecVLM, source: Any, question: str, options: Options, arms: list[str], repeats: int) -> Comparison:
+    """The library's comparison, with a line that tells what is running."""
+    from specvlm.compare import compare as run
+
+    with waiting("Warming up") as say:
+        return run(vlm, source, question, options, arms=arms, repeats=repeats, on_run=lambda arm: say(f"Running {arm}"))
+
+
+def report(comparison: Comparison, *, as_json: bool) -> None:
+    from specvlm.cli import tables
+
+    console(stderr=as_json).print(tables.of_arms(comparison.arms))
+    if as_json:
+        write_record(comparison.to_json())
+
+
+def refuse_differences(comparison: Comparison, vlm: SpecVLM) -> None:
+    """Tell of every answer that isn't stock generate's; in a dtype where that is a bug, end with exit code 1."""
+    dtype = str(vlm.target.model.dtype).removeprefix("torch.")
+    exact = dtype in ("float32", "float64")
+    why = "which should never happen" if exact else "where forwards of one and of many tokens round differently"
+    different = [arm for arm in comparison.arms if not arm.identical]
+    for arm in different:
+        warn(f"{arm.arm} differs from stock generate from token {arm.first_divergence} on in {dtype}, {why}")
+    if different and exact:
+        raise typer.Exit(1)

@@ -1,0 +1,162 @@
+"""Options that several commands share.
+
+Those of one answer are read from the source of `specvlm.Options`, which is not imported: a field added there is an
+option of every command by itself, and neither --help nor a mistyped option waits for PyTorch.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+
+import typer
+
+from specvlm.cli.screen import silence, waiting
+from specvlm.errors import OptionError
+
+if TYPE_CHECKING:
+    from specvlm.options import Options
+    from specvlm.pipeline import SpecVLM
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Write the record to standard output, as one line of JSON; all else goes to standard error."
+    ),
+]
+VideoSource = Annotated[
+    str,
+    typer.Argument(metavar="VIDEO", help="A video file, a folder of pictures, or `-` for a video on standard input."),
+]
+
+
+class Bundle(dict[str, Any]):
+    """What was given of several options; a command takes them as one parameter of this type."""
+
+    parameters: ClassVar[tuple[inspect.Parameter, ...]]
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let typer see each option of a command's bundles, and gather them again for the command."""
+    signature = inspect.signature(command, eval_str=True)
+    bundles: dict[str, type[Bundle]] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if isinstance(parameter.annotation, type) and issubclass(parameter.annotation, Bundle)
+    }
+
+    @functools.wraps(command)
+    def gather(**given: Any) -> None:
+        for name, bundle in bundles.items():
+            given[name] = bundle({option.name: given.pop(option.name) for option in bundle.parameters})
+        command(**given)
+
+    parameters = [parameter for name, parameter in signature.parameters.items() if name not in bundles]
+    parameters += [option for bundle in bundles.values() for option in bundle.parameters]
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    vars(gather)["__signature__"] = signature.replace(parameters=keywords)
+    return gather
+
+
+def _option(name: str, kind: Any, default: Any, panel: str, help_text: str, **extra: Any) -> inspect.Parameter:
+    info = typer.Option(help=help_text, rich_help_panel=panel, **extra)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind | None, info]
+    )
+
+
+@final
+class Models(Bundle):
+    """Which models answer, and how they are loaded."""
+
+    parameters = (
+        _option(
+            "target", str, "pocket", "Models",
+            "The model whose answer it is: a path, a Hub id, or the embedded `pocket`, which brings its own draft.",
+        ),
+        _option(
+            "draft", str, None, "Models",
+            "The small model that guesses: a path, a Hub id or `pocket`. Without one the target decodes by itself.",
+        ),
+        _option(
+            "dtype", str, "auto", "Models",
+            "`float64`, `float32`, `bfloat16`, `float16`, or `auto`: as in the checkpoint.",
+        ),
+        _option(
+            "device_map", str, None, "Models",
+            "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed).",
+        ),
+        _option(
+            "attn", str, None, "Models",
+            "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",
+        ),
+        _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
+    )  # fmt: skip
+
+    def load(self) -> SpecVLM:
+        with waiting("Loading the models"):
+            import torch
+
+            from specvlm.pipeline import load
+
+            silence()
+            if self["threads"] is not None:
+                torch.set_num_threads(self["threads"])
+            return load(**{name: value for name, value in self.items() if name != "threads"})
+
+
+KINDS = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": list[str]}
+"""What the command line makes of an option's type; anything else is text, which the library understands or refuses."""
+
+ONLY_IN_PYTHON = ("history",)
+"""Options that no flat text can carry."""
+
+
+def _options_of_an_answer() -> Iterator[inspect.Parameter]:
+    source = files("specvlm").joinpath("options.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Options":
+            for field, after in pairwise(node.body):
+                if not isinstance(field, ast.AnnAssign) or ast.unparse(field.target) in ONLY_IN_PYTHON:
+                    continue
+                kind = KINDS.get(ast.unparse(field.annotation).removesuffix(" | None"), str)
+                default = None if field.value is None else ast.literal_eval(field.value)
+                yield _option(ast.unparse(field.target), kind, default, "Answer", _docstring(after))
+
+
+def _docstring(node: ast.stmt) -> str:
+    """The text of a string that stands by itself; empty for any other statement."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return inspect.cleandoc(node.value.value).replace("\n", " ")
+    return ""
+
+
+@final
+class Answer(Bundle):
+    """What one answer is asked with: the fields of `specvlm.Options`."""
+
+    parameters = tuple(_options_of_an_answer())
+
+    def options(self) -> Options:
+        """Errors: OptionError."""
+        from specvlm.options import Options
+
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.items()
+        }
+        if given["tree"].lstrip().startswith("["):
+            given["tree"] = _paths(given["tree"])
+        return Options(**given)
+
+
+def _paths(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise OptionError(f"tree: {text!r} is no JSON list of paths such as '[[0], [0, 0]]': {error}") from None

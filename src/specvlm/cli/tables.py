@@ -1,0 +1,80 @@
+"""Figures as tables. Every definition that a reader needs stands below the table that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.filesize import decimal
+from rich.table import Table
+
+from specvlm.compare import Arm
+from specvlm.engine.stats import Stats
+
+ARMS = {
+    "ar": "ar: the target alone, by stock Hugging Face generate; identical and speedups are against it.",
+    "loop": "loop: the target alone, by specvlm's own loop.",
+    "sd": "sd: speculative decoding whose draft sees the whole video.",
+    "specvlm": "specvlm: speculative decoding whose draft sees the kept video tokens only.",
+}
+ACCEPTANCE = (
+    "Mean acceptance length: tokens emitted per target forward after the prefill, the target's own bonus token "
+    "included (plain decoding = 1.00)."
+)
+DEPTHS = "Accepted at depth d: the share of rounds in which d guesses or more were accepted."
+TIMES = "End-to-end starts with the closed video file; decoding with the first token known and the draft prefilled."
+
+
+def of_arms(arms: Sequence[Arm]) -> Group:
+    """One row for each arm, and what its columns mean."""
+    table = Table()
+    table.add_column("arm")
+    for heading in (
+        *("tokens", "identical", "mean accept-\nance length", "tokens/s", "first\ntoken"),
+        *("decode\nspeedup", "end-to-end\nspeedup", "kept / video\ntokens", "peak\nmemory"),
+    ):
+        table.add_column(heading, justify="right")
+    for arm in arms:
+        table.add_row(
+            arm.arm,
+            str(arm.tokens),
+            "yes" if arm.identical else f"no: token {arm.first_divergence}",
+            f"{arm.mean_acceptance_length:.2f}",
+            f"{arm.tokens_per_second:.1f}",
+            f"{arm.ttft_seconds:.2f} s",
+            f"{arm.decode_speedup:.2f} x",
+            f"{arm.end_to_end_speedup:.2f} x",
+            f"{arm.num_kept} / {arm.num_video_tokens}",
+            decimal(arm.peak_memory_bytes),
+        )
+    notes = [*(ARMS[arm.arm] for arm in arms), ACCEPTANCE, TIMES]
+    if any(arm.spread for arm in arms):
+        notes.append("Times and speeds are medians; --json has their spread.")
+    return Group(table, *notes)
+
+
+def of_stats(stats: Stats) -> Group:
+    """Where the time of one answer went, and what was drafted and accepted."""
+    table = Table("", show_header=False)
+    table.add_column("", justify="right")
+    for phase, seconds in stats.phases.items():
+        table.add_row(phase.replace("_", " "), f"{seconds:.3f} s")
+    table.add_row("total", f"{stats.total_seconds:.3f} s", style="bold", end_section=True)
+    table.add_row("time to first token", f"{stats.ttft_seconds:.3f} s")
+    table.add_row("decoding", f"{stats.decode_seconds:.3f} s")
+    table.add_row("speed", f"{stats.tokens_per_second:.1f} tokens/s", end_section=True)
+    table.add_row("prompt tokens", str(stats.num_prompt_tokens))
+    table.add_row("video tokens, seen by the target", str(stats.num_video_tokens))
+    table.add_row("video tokens, kept for the draft", str(stats.num_kept))
+    table.add_row("tokens of the answer", str(stats.num_tokens))
+    table.add_row("rounds (target forwards)", str(stats.num_rounds))
+    table.add_row("drafted", str(stats.num_drafted))
+    table.add_row("accepted", str(stats.num_accepted), end_section=True)
+    table.add_row("mean acceptance length", f"{stats.mean_acceptance_length:.2f}", style="bold")
+    if stats.acceptance_rate is not None:
+        table.add_row("acceptance rate (accepted / drafted)", f"{stats.acceptance_rate:.1%}")
+    for depth, accepted in enumerate(stats.accepted_per_depth, start=1):
+        table.add_row(f"accepted at depth {depth}", f"{accepted / stats.num_rounds:.1%}")
+    table.add_section()
+    table.add_row("peak memory", decimal(stats.peak_memory_bytes))
+    return Group(table, ACCEPTANCE, DEPTHS)

@@ -1,0 +1,182 @@
+"""What commands print, compared with what the library says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import specvlm
+import video_zoo
+from specvlm.compare import Arm
+from specvlm.options import Options
+from specvlm.pipeline import SpecVLM
+from specvlm.pruning import PRUNERS
+
+SMALL = {"num_frames": 4, "max_new_tokens": 12}
+
+
+@pytest.fixture(scope="module")
+def vlm(pair: Path) -> SpecVLM:
+    return specvlm.load(pair / "target", pair / "draft", dtype="float32")
+
+
+@pytest.fixture
+def what(vlm: SpecVLM, film: Path) -> str:
+    return vlm.generate(film, "what?", **SMALL).text
+
+
+def test_the_answer_and_nothing_else(run: Callable, film: Path, small: list, what: str):
+    result = run("generate", film, "what?", *small)
+    assert result.exit_code == 0
+    assert result.stdout == what + "\n"
+    assert result.stderr == ""
+
+
+def test_video_on_standard_input(run: Callable, film: Path, small: list, what: str):
+    assert run("generate", "-", "what?", *small, stdin=film.read_bytes()).stdout == what + "\n"
+
+
+def test_several_questions_about_a_video_that_is_decoded_once(
+    run: Callable, film: Path, small: list, vlm: SpecVLM, monkeypatch: pytest.MonkeyPatch
+):
+    import specvlm.video as videos
+
+    decoded = []
+    monkeypatch.setattr(videos.loading, "decode", lambda *a, real=videos.loading.decode: decoded.append(a) or real(*a))
+    result = run("generate", film, "what?", "who?", *small)
+    assert len(decoded) == 1
+    answers = [vlm.generate(film, question, **SMALL).text for question in ("what?", "who?")]
+    assert result.stdout == f"> what?\n{answers[0]}\n\n> who?\n{answers[1]}\n"
+
+
+def test_chat_remembers(run: Callable, film: Path, small: list, vlm: SpecVLM, what: str):
+    result = run("generate", film, "what?", "who?", *small, "--chat")
+    remembering = vlm.generate(film, "who?", **SMALL, history=(("what?", what),)).text
+    assert remembering != vlm.generate(film, "who?", **SMALL).text
+    assert result.stdout.endswith(f"> who?\n{remembering}\n")
+
+
+def test_text_only(run: Callable, small: list, vlm: SpecVLM):
+    result = run("generate", "--text-only", "what?", *small)
+    assert result.stdout == vlm.generate(None, "what?", max_new_tokens=12).text + "\n"
+
+
+def test_one_frame(run: Callable, small: list, tmp_path: Path, vlm: SpecVLM):
+    path = video_zoo.write(tmp_path / "one.mp4", 1)
+    assert run("generate", path, "what?", *small).stdout == vlm.generate(path, "what?", **SMALL).text + "\n"
+
+
+def test_a_file_cut_short_is_answered_with_a_warning(run: Callable, small: list, tmp_path: Path):
+    whole = video_zoo.write(tmp_path / "film.mp4", mux={"movflags": "faststart"}).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    result = run("generate", path, "what?", *small)
+    assert result.exit_code == 0
+    assert result.stdout.strip()
+    assert result.stderr.startswith("warning: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_record_of_an_answer(run: Callable, film: Path, small: list, vlm: SpecVLM, what: str):
+    result = run("generate", film, "what?", *small, "--json", "--seed", 5)
+    [line] = result.stdout.splitlines()
+    record = json.loads(line)
+    [arm] = record["arms"]
+    assert arm.keys() == Arm.__dataclass_fields__.keys()
+    assert (arm["arm"], arm["tokens"], arm["identical"]) == ("specvlm", 12, None)
+    assert (record["text"], record["finish_reason"], record["options"]["seed"]) == (what, "length", 5)
+    assert record.keys() >= {"machine", "versions"}
+    assert arm["phases"]["decode_video"] > 0
+    assert arm["total_seconds"] >= sum(arm["phases"].values()) * 0.999
+    assert result.stderr == what + "\n"
+
+
+def test_record_of_each_question(run: Callable, film: Path, small: list):
+    result = run("generate", film, "what?", "who?", *small, "--json")
+    assert [json.loads(line)["question"] for line in result.stdout.splitlines()] == ["what?", "who?"]
+
+
+def test_a_target_alone_is_the_loop(run: Callable, film: Path, pair: Path, small: list, what: str):
+    result = run("generate", film, "what?", "--target", pair / "target", *small[4:], "--json", "--threads", 1)
+    record = json.loads(result.stdout)
+    assert record["arms"][0]["arm"] == "loop"
+    assert record["text"] == what
+
+
+def test_stats_stay_off_standard_output(run: Callable, film: Path, small: list, what: str):
+    result = run("generate", film, "what?", *small, "--stats")
+    assert result.stdout == what + "\n"
+    for text in ("prefill target", "mean acceptance length", "bonus token included", "accepted at depth 1"):
+        assert text in result.stderr
+
+
+def test_compare(run: Callable, film: Path, small: list):
+    result = run("compare", film, "what?", *small, "--arms", "loop,specvlm", "--repeats", 2, "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert [arm["arm"] for arm in record["arms"]] == ["ar", "loop", "specvlm"]
+    assert all(arm["identical"] and arm["spread"] for arm in record["arms"])
+    assert "end-to-end" in result.stderr
+
+
+def test_compare_in_a_table(run: Callable, film: Path, small: list):
+    result = run("compare", film, "what?", *small, "--arms", "sd")
+    assert result.exit_code == 0, result.stderr
+    assert [line.count("yes") for line in result.stdout.splitlines() if line.startswith("│")] == [1, 1]
+    assert "bonus token included" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(("dtype", "exit_code"), [("float32", 1), ("float64", 1), ("bfloat16", 0)])
+def test_an_answer_that_differs(
+    run: Callable, film: Path, small: list, monkeypatch: pytest.MonkeyPatch, dtype: str, exit_code: int
+):
+    real = specvlm.pipeline.generate_stock
+
+    def lie(*arguments: object):
+        tokens, reason = real(*arguments)
+        return (tokens[0] + 1, *tokens[1:]), reason
+
+    monkeypatch.setattr("specvlm.pipeline.generate_stock", lie)
+    result = run("compare", film, "what?", *small, "--dtype", dtype, "--arms", "loop")
+    assert result.exit_code == exit_code
+    assert "loop differs from stock generate from token 0 on" in result.stderr
+    assert "no: token 0" in result.stdout
+
+
+def test_pruners(run: Callable):
+    rows = {row["name"]: row for row in json.loads(run("pruners", "--json").stdout)}
+    assert rows.keys() == PRUNERS.keys()
+    assert rows["verifier_guided"]["options"] == {"top_p": 0.4, "fraction": None}
+    assert rows["verifier_guided"]["needs"] == ["scores"]
+    table = run("pruners").stdout
+    assert all(name in table for name in PRUNERS)
+
+
+def test_demo(run: Callable, pair: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("specvlm.pocket.path", lambda family, role: pair / role)
+    monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number: video_zoo.write(path, 12))
+    monkeypatch.setattr("specvlm.options.Options", partial(Options, max_new_tokens=12))
+    result = run("demo", "--repeats", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("> Describe the video in detail.\n")
+    assert [line.count("yes") for line in result.stdout.splitlines() if line.startswith("│")] == [1, 1, 1]
+    assert "SpecVLM gave the same" in result.stdout
+
+
+def test_as_a_program(film: Path, small: list, what: str):
+    """Warnings and progress bars of transformers never reach the terminal."""
+    process = subprocess.run(
+        [sys.executable, "-m", "specvlm", "generate", film, "what?", *map(str, small)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, what + "\n", "")

@@ -134,7 +134,6 @@ def test_what_belongs_to_the_dynamic_tree_is_refused_for_others(tree, name):
 
 
 def test_a_pruner_may_be_named_described_or_given():
-    assert Options().make_pruner() == VerifierGuided()
     assert Options(pruner="frames").make_pruner() == Frames()
     assert Options(pruner="verifier_guided(top_p=0.2)").make_pruner() == VerifierGuided(top_p=0.2)
     assert Options(pruner=Uniform()).make_pruner() == Uniform()

@@ -86,6 +86,8 @@ def compare(
     Errors: OptionError for an unknown arm, or an arm that needs a draft when there is none.
     """
     options = options or Options()
+    if options.seed is None:
+        options = replace(options, seed=0)  # should they sample, all have to throw the same dice
     arms = tuple(dict.fromkeys(("ar", *arms)))
     for arm in arms:
         if arm not in ARMS:

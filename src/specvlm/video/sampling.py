@@ -124,5 +124,5 @@ def require_rate(option: str, value: object) -> None:
     """Raise `OptionError` unless `value` is None or a positive, finite number of frames a second."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and float(value) > 0):
         raise OptionError(f"{option} must be a positive number of frames a second, not {value!r}")

@@ -63,7 +63,7 @@ DRAFT = (
     Stage(
         name="draft-1", steps=250, rows=32, frames=(8,), learning_rate=(6e-4, 6e-4), max_things=2, sees=True, seed=11
     ),
-    Stage(name="draft-2", steps=500, rows=32, frames=(8, 16, 8), learning_rate=(6e-4, 5e-4), seed=12),
+    Stage(name="draft-2", steps=500, rows=32, frames=(8, 16, 8), learning_rate=(6e-4, 5.4e-4), seed=12),
 )
 TARGET = (
     Stage(
@@ -72,7 +72,7 @@ TARGET = (
     Stage(name="target-2", layers=14, steps=350, rows=16, frames=(16, 8, 32, 8), learning_rate=(4e-4, 1e-5), seed=22),
 )
 ECHO = (
-    Stage(name="echo-1", steps=850, rows=32, frames=(8, 16, 8, 32), learning_rate=(6e-4, 3e-4), seed=31),
+    Stage(name="echo-1", steps=850, rows=32, frames=(8, 16, 8, 32), learning_rate=(6e-4, 3.7e-4), seed=31),
     Stage(name="echo-2", steps=160, rows=24, frames=(16, 8, 32, 8), learning_rate=(3e-4, 1e-5), taught=True, seed=32),
 )
 
@@ -98,7 +98,7 @@ def see(model: Model, steps: int, seed: int = 7) -> None:
     modules = (model.model.vision_tower, model.model.multi_modal_projector, heads)
     optimiser = MasterAdamW(p for module in modules for p in module.parameters())
     for step, batch in enumerate(batches(StillLife(rows=128, seed=seed), 0, steps)):
-        seen = video_features(model, batch.pixels)[:, :-1].float()
+        seen = video_features(model, batch.pixels.to(torch.bfloat16))[:, :-1].float()
         seen = (seen * torch.rsqrt(seen.square().mean(-1, keepdim=True) + 1e-6)).to(torch.bfloat16)
         losses = {
             key: nn.functional.cross_entropy(head(seen).float().flatten(0, 1), batch.labels[key].flatten())
@@ -111,19 +111,19 @@ def see(model: Model, steps: int, seed: int = 7) -> None:
 
 
 def video_features(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Pixels `[B, T, 3, H, W]` as the decoder gets them, `[B, 9 T + 1, 256]` bfloat16, newline last."""
-    return model.model.get_video_features(pixels.to(torch.bfloat16)).pooler_output
+    """Pixels `[B, T, 3, H, W]` as the decoder gets them, `[B, 9 T + 1, 256]`, newline last."""
+    return model.model.get_video_features(pixels).pooler_output
 
 
-def answer_logits(model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def answer_logits(model: Model, batch: Batch, dtype: torch.dtype = torch.bfloat16) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits `[A, vocab]` float32 at the places before the A answer tokens of a batch, and those tokens `[A]`."""
     core = model.model
-    seen = video_features(model, batch.pixels)
+    seen = video_features(model, batch.pixels.to(dtype))
     embeds = core.language_model.embed_tokens(batch.ids)
     embeds = embeds.masked_scatter((batch.ids == model.config.video_token_index)[:, :, None], seen)
     hidden = core.language_model(
         inputs_embeds=embeds,
-        attention_mask=batch.attention(torch.bfloat16),
+        attention_mask=batch.attention(dtype),
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state

@@ -35,11 +35,13 @@ def begin(
     stats.num_kept = prompt.num_video_tokens
     stopping = recipe.stopping(options.max_new_tokens)
     num_nodes = 1 if draft is None else options.tree_shape().max_nodes
-    room = prompt.num_tokens + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + num_nodes
+    fixed = prompt.num_tokens + num_nodes
     return Sequence(
         prompt_ids=prompt.input_ids,
         positions=prompt.position_ids.amax(1) + 1,
-        cache=target.decoder.new_cache(room),
+        cache=target.decoder.new_cache(
+            fixed + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS), fixed + stopping.max_new_tokens
+        ),
         chooser=recipe.chooser(generator),
         stopping=stopping,
         stats=stats,

@@ -17,8 +17,8 @@ class Decoder(Protocol):
 
     vocab_size: int
 
-    def new_cache(self, capacity: int) -> TreeCache:
-        """An empty cache with room for `capacity` positions."""
+    def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
+        """An empty cache with room for `capacity` positions, which may grow to `longest` (default: no more)."""
         ...
 
     def prefill(

@@ -41,10 +41,11 @@ class HFDecoder:
         """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
         return self._embedding(tokens.to(self.device).clamp(max=self._embedding.weight.shape[0] - 1))
 
-    def new_cache(self, capacity: int) -> TreeCache:
+    def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
+        """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
         try:
             window = getattr(self._model.config, "sliding_window", None)
-            refuse_unless_rollable(self._layer_types, window, self._name, capacity)
+            refuse_unless_rollable(self._layer_types, window, self._name, longest or capacity)
         except ValueError as error:
             raise ModelError(str(error)) from None
         return TreeCache(len(self._layer_types), capacity)

@@ -10,6 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.families import Family
+from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
 from specvlm.prompt import Prompt
 
@@ -59,4 +60,10 @@ def generate_stock(
     eos_ids = [eos] if isinstance(eos, int) else eos or []
     if tokens[-1] in eos_ids:
         return tokens, "eos"
-    return tokens, "length" if len(tokens) >= options.max_new_tokens else "stop"
+    if len(tokens) < options.max_new_tokens:
+        return tokens, "stop"
+    criterion = None
+    if options.stop or model.generation_config.stop_strings:  # one of them may end just where the length does
+        rules = prepare_generation(model, family.tokenizer, prompt.input_ids, options)
+        criterion = rules.stopping(options.max_new_tokens).criterion
+    return tokens, "stop" if criterion is not None and criterion(output) else "length"

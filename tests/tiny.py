@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -143,3 +145,21 @@ def video(num_frames: int = 6, seed: int = 0) -> Video:
     """Noise, a different one for each seed: every frame and place matters."""
     frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 20, 24, 3), dtype=np.uint8)
     return load(frames)
+
+
+def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
+    """All of a model in which its owner could notice a change."""
+    tensors = {**model.state_dict(), **dict(model.named_buffers())}
+    configs = [model.config, model.config.text_config, model.config.vision_config, model.model.language_model.config]
+    return {
+        "tensors": {
+            name: hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest() for name, tensor in tensors.items()
+        },
+        "modules": {
+            name: (module.training, sorted(vars(module)), len(module._forward_hooks), len(module._forward_pre_hooks))
+            for name, module in model.named_modules()
+        },
+        "configs": [(config.to_dict(), config._attn_implementation, sorted(vars(config))) for config in configs],
+        "generation": model.generation_config.to_dict(),
+        "gradients": [(weight.requires_grad, weight.grad) for weight in model.parameters()],
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from functools import lru_cache
 
 import pytest
@@ -166,31 +165,12 @@ def test_a_recorder_changes_no_bit_of_logits_or_cache(dtype):
         assert torch.equal(mine.values[:, :, :47], theirs.values[:, :, :47])
 
 
-def fingerprint(stock) -> dict:
-    """All of a model that a caller could notice a change in."""
-    weights = {
-        name: hashlib.sha256(weight.numpy().tobytes()).hexdigest() for name, weight in stock.state_dict().items()
-    }
-    modules = {
-        name: (module.training, sorted(module.__dict__), len(module._forward_hooks), len(module._forward_pre_hooks))
-        for name, module in stock.named_modules()
-    }
-    configs = [stock.config, stock.config.text_config, stock.config.vision_config, stock.model.language_model.config]
-    return {
-        "weights": weights,
-        "modules": modules,
-        "configs": [(config.to_dict(), config._attn_implementation, sorted(vars(config))) for config in configs],
-        "generation": stock.generation_config.to_dict(),
-        "gradients": [weight.requires_grad for weight in stock.parameters()],
-    }
-
-
 def test_a_forward_leaves_the_model_as_it_was_found():
     stock = model()
-    before = fingerprint(stock)
+    before = tiny.fingerprint(stock)
     decoder, cache, _ = prefilled(stock)
     step(decoder, cache, TREES[-1])
-    assert fingerprint(stock) == before
+    assert tiny.fingerprint(stock) == before
 
 
 @pytest.mark.parametrize("failing_layer", [0, 1, 2])
@@ -204,10 +184,10 @@ def test_a_forward_that_breaks_off_leaves_model_and_cache_as_they_were(failing_l
         raise KeyboardInterrupt
 
     handle = stock.model.language_model.layers[failing_layer].mlp.register_forward_pre_hook(interrupt)
-    before = fingerprint(stock)
+    before = tiny.fingerprint(stock)
     with pytest.raises(KeyboardInterrupt):
         step(decoder, cache, TREES[-1])
-    assert fingerprint(stock) == before
+    assert tiny.fingerprint(stock) == before
     handle.remove()
     assert [layer.length for layer in cache.layers] == [held] * 3
     after = step(decoder, cache, TREES[-1])

@@ -1,0 +1,289 @@
+"""SpecVLM: whole answers, streamed or not, one at a time or several at once, and what they leave behind: nothing."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+import pytest
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+
+import tiny
+from specvlm import request
+from specvlm.engine.attention import NAME
+from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.stats import PHASES
+from specvlm.errors import ModelError, OptionError, VideoError
+from specvlm.families.decoder import HFDecoder
+from specvlm.options import Options
+from specvlm.pipeline import SpecVLM
+from specvlm.prompt import Prompt
+
+VIDEO = tiny.video(6)
+QUESTION = "what happens?"
+SAMPLED = {"do_sample": True, "temperature": 0.8, "seed": 3}
+
+
+@lru_cache
+def pair() -> SpecVLM:
+    target = tiny.llava_model(0, dtype=torch.float64)
+    return tiny.llava_pair(target, tiny.noised(target, 0.01))
+
+
+def fingerprints(vlm: SpecVLM) -> list[dict]:
+    assert vlm.draft is not None
+    return [tiny.fingerprint(vlm.target.model), tiny.fingerprint(vlm.draft.model)]
+
+
+def nothing_is_lent() -> bool:
+    return NAME not in AttentionInterface() and NAME not in AttentionMaskInterface()
+
+
+@pytest.mark.parametrize("sampled", [{}, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("video", [VIDEO, None], ids=["video", "text"])
+def test_an_answer_is_that_of_stock_generate_with_figures_about_it(video, sampled):
+    right = pair().autoregressive(video, QUESTION, max_new_tokens=24, **sampled)
+    answer = pair().generate(video, QUESTION, max_new_tokens=24, pruning_ratio=0.5, **sampled)
+    alone = pair().without_draft().generate(video, QUESTION, max_new_tokens=24, **sampled)
+    assert (answer.token_ids, answer.text, answer.finish_reason) == (right.token_ids, right.text, "length")
+    assert (alone.token_ids, alone.text, alone.finish_reason) == (right.token_ids, right.text, "length")
+    stats, num_video_tokens = answer.stats, 25 if video is not None else 0
+    assert (stats.num_tokens, stats.num_video_tokens) == (24, num_video_tokens)
+    assert stats.num_kept == (12 if video is not None else 0) + num_video_tokens % 2
+    assert stats.num_prompt_tokens == len(pair().target.prepare(video, QUESTION).input_ids)
+    assert stats.num_accepted > 0
+    assert (alone.stats.num_rounds, right.stats.num_rounds, alone.stats.num_drafted) == (23, 23, 0)
+    for figures in (answer.stats, alone.stats, right.stats):
+        assert figures.phases.keys() <= set(PHASES)
+        assert sum(figures.phases.values()) == pytest.approx(figures.total_seconds)
+        assert 0 < figures.ttft_seconds < figures.total_seconds
+        assert 0 < figures.decode_seconds < figures.total_seconds
+    assert "scoring" not in alone.stats.phases
+
+
+@pytest.mark.parametrize("pruner", ["verifier_guided", "similarity", "frames"])
+def test_only_what_a_pruner_needs_is_computed(pruner):
+    phases = pair().generate(VIDEO, QUESTION, max_new_tokens=4, pruner=pruner, pruning_ratio=0.5).stats.phases
+    assert ("scoring" in phases) == (pruner == "verifier_guided")
+    assert "pruning" in phases
+    phases = pair().generate(VIDEO, QUESTION, max_new_tokens=4, pruner=pruner, pruning_ratio=0.0).stats.phases
+    assert not {"scoring", "pruning"} & phases.keys()
+
+
+@pytest.mark.parametrize("options", [{}, SAMPLED, {"stop": ("no such words",)}], ids=["greedy", "sampled", "stop"])
+def test_pieces_of_a_stream_join_to_the_answer(options):
+    stream, pieces = pair().stream(VIDEO, QUESTION, max_new_tokens=24, **options), []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as stop:
+            answer = stop.value
+            break
+    assert answer.token_ids == pair().generate(VIDEO, QUESTION, max_new_tokens=24, **options).token_ids
+    assert "".join(pieces) == answer.text
+    assert len(pieces) > 3
+    assert all(pieces)
+
+
+def test_options_may_be_an_object_and_single_ones_replaced():
+    options = Options(max_new_tokens=9, pruning_ratio=0.5)
+    assert len(pair().generate(VIDEO, QUESTION, options).token_ids) == 9
+    assert len(pair().generate(VIDEO, QUESTION, options, max_new_tokens=4).token_ids) == 4
+
+
+def test_frames_are_chosen_as_asked():
+    frames = tiny.video(12).frames
+    assert pair().generate(frames, QUESTION, num_frames=3, max_new_tokens=1).stats.num_video_tokens == 13
+    assert pair().generate(frames, QUESTION, max_new_tokens=1).stats.num_video_tokens == 49
+
+
+# --- what is left behind --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {**SAMPLED, "stop": ("x",), "pruner": "verifier_guided"}], ids=str)
+def test_answers_leave_the_models_as_they_were_found(options):
+    before, state = fingerprints(pair()), torch.get_rng_state()
+    pair().generate(VIDEO, QUESTION, max_new_tokens=12, **options)
+    pair().autoregressive(VIDEO, QUESTION, max_new_tokens=12, **options)
+    assert fingerprints(pair()) == before
+    assert nothing_is_lent()
+    assert torch.equal(torch.get_rng_state(), state)  # greedy draws nothing, and a seed has dice of its own
+
+
+@pytest.mark.parametrize("num_pieces", [0, 1, 3])
+def test_so_do_streams_that_are_closed_half_way(num_pieces):
+    before = fingerprints(pair())
+    stream = pair().stream(VIDEO, QUESTION, max_new_tokens=30)
+    for _ in range(num_pieces):
+        next(stream)
+    stream.close()
+    assert fingerprints(pair()) == before
+    assert nothing_is_lent()
+
+
+@pytest.mark.parametrize("role", ["target", "draft"])
+@pytest.mark.parametrize("forward", [0, 1, 5])
+def test_so_do_errors_in_the_middle_of_an_answer(monkeypatch, role, forward):
+    vlm = pair()
+    before, right = fingerprints(vlm), vlm.generate(VIDEO, QUESTION, max_new_tokens=20).token_ids
+    decoder, calls, original = getattr(vlm, role).decoder, [], HFDecoder._forward
+
+    def fail_once(self, *args):
+        if self is decoder:
+            calls.append(None)
+            if len(calls) == forward + 1:
+                self._model.layers[1].mlp.down_proj(torch.zeros(7))  # torch's own complaint, between two layers
+        return original(self, *args)
+
+    monkeypatch.setattr(HFDecoder, "_forward", fail_once)
+    with pytest.raises(RuntimeError):
+        vlm.generate(VIDEO, QUESTION, max_new_tokens=20)
+    assert fingerprints(vlm) == before
+    assert nothing_is_lent()
+    assert vlm.generate(VIDEO, QUESTION, max_new_tokens=20).token_ids == right
+
+
+def test_answers_in_flight_know_nothing_of_each_other():
+    """Several threads, one pair, each with another question, length and seed: the same as one after the other."""
+    jobs = [
+        (tiny.video(3 + i, seed=i), "what " * (i + 1), {"max_new_tokens": 12 + i, "do_sample": i % 2 == 1, "seed": i})
+        for i in range(4)
+    ]
+    expected = [pair().generate(video, question, **options).token_ids for video, question, options in jobs]
+    before, found = fingerprints(pair()), [None] * len(jobs)
+
+    def answer(i: int) -> None:
+        video, question, options = jobs[i]
+        found[i] = pair().generate(video, question, **options).token_ids
+
+    threads = [threading.Thread(target=answer, args=(i,)) for i in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == expected
+    assert fingerprints(pair()) == before
+    assert nothing_is_lent()
+
+
+def test_interleaved_streams_know_nothing_of_each_other():
+    questions = ["what happens?", "and then?"]
+    expected = [pair().generate(VIDEO, question, max_new_tokens=20).text for question in questions]
+    streams = [pair().stream(VIDEO, question, max_new_tokens=20) for question in questions]
+    texts, running = ["", ""], {0, 1}
+    while running:
+        for i in sorted(running):
+            try:
+                texts[i] += next(streams[i])
+            except StopIteration:
+                running.discard(i)
+    assert texts == expected
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tree", ["paper", "dynamic", "chain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_caches_take_the_bytes_that_prompt_answer_and_tree_need(monkeypatch, tree, dtype):
+    """L + n + N positions, within 10 %; the draft's L is that of its pruned prompt."""
+    caches: list[tuple[HFDecoder, TreeCache]] = []
+    original = HFDecoder.new_cache
+
+    def new_cache(self, *sizes):
+        caches.append((self, original(self, *sizes)))
+        return caches[-1][1]
+
+    target = tiny.llava_model(0, dtype=dtype, layers=3, heads=4, kv_heads=2, hidden=32)
+    draft = tiny.llava_model(1, dtype=dtype, layers=1, heads=2, kv_heads=1, hidden=16)
+    vlm = tiny.llava_pair(target, draft)
+    monkeypatch.setattr(HFDecoder, "new_cache", new_cache)
+    n = 60
+    answer = vlm.generate(tiny.video(40), QUESTION, tree=tree, max_new_tokens=n, pruning_ratio=0.75)
+    assert len(answer.token_ids) == n
+    stats, head_dim, N = answer.stats, 8, Options(tree=tree).tree_shape().max_nodes
+    num_pruned_tokens = stats.num_prompt_tokens - stats.num_video_tokens + stats.num_kept
+    by_role = {"target": (stats.num_prompt_tokens, 3 * 2), "draft": (num_pruned_tokens, 1 * 1)}
+    assert stats.num_kept == 40
+    for role, (L, heads_of_all_layers) in by_role.items():
+        allocated = sum(cache.nbytes for decoder, cache in caches if decoder is getattr(vlm, role).decoder)
+        needed = (L + n + N) * 2 * heads_of_all_layers * head_dim * dtype.itemsize
+        assert needed * 0.9 < allocated <= needed * 1.1, role
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("question", ["", "  ", "\n\t"])
+def test_a_question_is_needed(question):
+    with pytest.raises(OptionError, match="the question is empty"):
+        pair().generate(VIDEO, question)
+
+
+def test_errors_of_a_stream_come_with_its_first_piece():
+    stream = pair().stream("no such file.mp4", QUESTION)
+    with pytest.raises(VideoError, match=r"no such file\.mp4"):
+        next(stream)
+
+
+@pytest.mark.parametrize("call", ["generate", "autoregressive", "compare"])
+def test_wrong_options_and_videos_are_refused_everywhere(call):
+    with pytest.raises(OptionError, match="no option 'max_tokens'"):
+        getattr(pair(), call)(VIDEO, QUESTION, max_tokens=4)
+    with pytest.raises(VideoError, match="no such file"):
+        getattr(pair(), call)("no such file.mp4", QUESTION)
+
+
+def test_an_answer_that_could_outgrow_a_sliding_window_is_refused_however_little_is_allocated_at_first(monkeypatch):
+    """What is allocated at once is bounded, what an answer may grow to is not: the window has to hold all of it."""
+    monkeypatch.setattr(request, "MAX_PREALLOCATED_TOKENS", 4)
+    model = tiny.llava_model(0, dtype=torch.float64)
+    config = model.model.language_model.config
+    config.layer_types, config.sliding_window = ["full_attention", "sliding_attention", "sliding_attention"], 80
+    config.use_sliding_window = True
+    vlm = tiny.llava_pair(model, None)
+    num_prompt_tokens = len(vlm.target.prepare(VIDEO, QUESTION).input_ids)
+    fits = 80 - num_prompt_tokens - 1
+    assert len(vlm.generate(VIDEO, QUESTION, max_new_tokens=fits).token_ids) == fits
+    with pytest.raises(ModelError, match=f"sliding window of 80 positions and this answer needs {80 + 1}"):
+        vlm.generate(VIDEO, QUESTION, max_new_tokens=fits + 1)
+
+
+# --- the oracle -----------------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_is_generate_itself():
+    """Written out as a user of transformers would."""
+    prompt: Prompt = pair().target.prepare(VIDEO, QUESTION)
+    inputs = {
+        name: value.double() if value.is_floating_point() else value for name, value in prompt.model_inputs.items()
+    }
+    output = pair().target.model.generate(**inputs, max_new_tokens=20, do_sample=False)
+    assert pair().autoregressive(VIDEO, QUESTION, max_new_tokens=20).token_ids == tuple(output[0, prompt.num_tokens :])
+
+
+def test_its_seed_is_its_own():
+    state = torch.get_rng_state()
+    first = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=12, **SAMPLED)
+    second = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=12, **{**SAMPLED, "seed": 4})
+    assert first.token_ids != second.token_ids
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5])
+def test_it_says_why_it_stopped(limit):
+    answer = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=limit)
+    assert (len(answer.token_ids), answer.finish_reason) == (limit, "length")
+
+
+def test_a_stop_string_in_the_last_token_that_is_allowed_is_a_stop_for_both():
+    ids = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=30).token_ids
+    decode = pair().target.tokenizer.decode
+    end = next(i for i in range(3, 30) if (word := decode(ids[i : i + 1])).isascii() and word.strip())
+    word = decode(ids[end : end + 1])
+    shorter = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=end + 1, stop=(word,))
+    ours = pair().generate(VIDEO, QUESTION, max_new_tokens=len(shorter.token_ids), stop=(word,))
+    right = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=len(shorter.token_ids), stop=(word,))
+    assert ours.token_ids == right.token_ids
+    assert ours.finish_reason == right.finish_reason == "stop"

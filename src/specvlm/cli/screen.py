@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-PIPED_WIDTH = 140
+PIPED_WIDTH = 100
 """Columns of a table that goes to a file: rich would guess 80, and cut."""
 
 
@@ -39,9 +39,11 @@ def silence() -> None:
     """Keep transformers' warnings and bars off the terminal: what matters is an error, and errors are ours to tell."""
     import warnings
 
+    from huggingface_hub import logging as hub_logging
     from transformers.utils import logging
 
     warnings.simplefilter("ignore")
+    hub_logging.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group
 from rich.filesize import decimal
@@ -22,31 +22,27 @@ ACCEPTANCE = (
     "included (plain decoding = 1.00)."
 )
 DEPTHS = "Accepted at depth d: the share of rounds in which d guesses or more were accepted."
-TIMES = "End-to-end starts with the closed video file; decoding with the first token known and the draft prefilled."
+TIMES = "End-to-end starts with the closed video file, decoding with the first token known and the draft prefilled."
 
 
 def of_arms(arms: Sequence[Arm]) -> Group:
-    """One row for each arm, and what its columns mean."""
-    table = Table()
-    table.add_column("arm")
-    for heading in (
-        *("tokens", "identical", "mean accept-\nance length", "tokens/s", "first\ntoken"),
-        *("decode\nspeedup", "end-to-end\nspeedup", "kept / video\ntokens", "peak\nmemory"),
-    ):
-        table.add_column(heading, justify="right")
+    """One column for each arm, so that it fits any terminal, and what the rows mean."""
+    table = Table("")
     for arm in arms:
-        table.add_row(
-            arm.arm,
-            str(arm.tokens),
-            "yes" if arm.identical else f"no: token {arm.first_divergence}",
-            f"{arm.mean_acceptance_length:.2f}",
-            f"{arm.tokens_per_second:.1f}",
-            f"{arm.ttft_seconds:.2f} s",
-            f"{arm.decode_speedup:.2f} x",
-            f"{arm.end_to_end_speedup:.2f} x",
-            f"{arm.num_kept} / {arm.num_video_tokens}",
-            decimal(arm.peak_memory_bytes),
-        )
+        table.add_column(arm.arm, justify="right")
+    rows: dict[str, Callable[[Arm], str]] = {
+        "tokens": lambda arm: str(arm.tokens),
+        "identical": lambda arm: "yes" if arm.identical else f"no, from token {arm.first_divergence}",
+        "mean acceptance length": lambda arm: f"{arm.mean_acceptance_length:.2f}",
+        "tokens/s, decoding": lambda arm: f"{arm.tokens_per_second:.1f}",
+        "time to first token": lambda arm: f"{arm.ttft_seconds:.3f} s",
+        "decode speedup": lambda arm: f"{arm.decode_speedup:.2f} x",
+        "end-to-end speedup": lambda arm: f"{arm.end_to_end_speedup:.2f} x",
+        "kept / video tokens": lambda arm: f"{arm.num_kept} / {arm.num_video_tokens}",
+        "peak memory": lambda arm: decimal(arm.peak_memory_bytes),
+    }
+    for name, show in rows.items():
+        table.add_row(name, *map(show, arms), style="bold" if "speedup" in name else None)
     notes = [*(ARMS[arm.arm] for arm in arms), ACCEPTANCE, TIMES]
     if any(arm.spread for arm in arms):
         notes.append("Times and speeds are medians; --json has their spread.")

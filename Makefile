@@ -29,7 +29,7 @@ test: $(ready) ## the tests, but for the long parity grid
 	@$(pytest) $(ARGS)
 
 parity: $(ready) ## the long grid of whole generations against stock Hugging Face generate
-	@$(pytest) -m parity $(ARGS)
+	@$(pytest) -m "parity or not parity" tests/parity $(ARGS)
 
 lint: $(ready) ## ruff (rules and format) and pyright
 	$(bin)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hypothesis import settings
 
@@ -12,3 +13,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A first forward is slow and a shared machine is slower: a deadline per example would fail at random.
 settings.register_profile("specvlm", deadline=None)
 settings.load_profile("specvlm")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many generations were compared. It stands here since workers alone load the conftest of a folder."""
+    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    counts = {"compared": 0, "different": 0}
+    for report in reports:
+        for name, value in getattr(report, "user_properties", []):
+            if name in counts:
+                counts[name] += value
+    if counts["compared"]:
+        terminalreporter.write_line(
+            f"parity: {counts['compared']} generations compared with stock generate, {counts['different']} differences"
+        )

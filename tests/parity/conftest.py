@@ -1,4 +1,4 @@
-"""Counts what the grid compared, over all workers, and says so at the end."""
+"""Compares with stock generate, and counts; the sum over all workers is told at the end of the run."""
 
 from __future__ import annotations
 
@@ -31,16 +31,3 @@ def same(record_property: Callable[[str, object], None]) -> Iterator[Same]:
     record_property("compared", compared)
     record_property("different", len(different))
     assert not different, f"{len(different)} of {compared} answers differ from stock generate's, first {different[0]}"
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
-    counts = {"compared": 0, "different": 0}
-    for report in reports:
-        for name, value in getattr(report, "user_properties", []):
-            if name in counts:
-                counts[name] += value
-    if counts["compared"]:
-        terminalreporter.write_line(
-            f"parity: {counts['compared']} generations compared with stock generate, {counts['different']} differences"
-        )

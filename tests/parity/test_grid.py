@@ -47,8 +47,9 @@ def check(same, pruner: str, tree: object, dtype: torch.dtype, decodings: tuple[
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("tree", range(len(TREES)), ids=("paper", "dynamic", "chain", "paths"))
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
-def test_grid(same, pruner: str, tree: int, dtype: torch.dtype) -> None:
-    turn = sorted(PRUNERS).index(pruner) * 8 + tree * 2 + (dtype == torch.float64)
+@pytest.mark.parametrize("lap", [0, 1])
+def test_grid(same, pruner: str, tree: int, dtype: torch.dtype, lap: int) -> None:
+    turn = sorted(PRUNERS).index(pruner) * 8 + tree * 2 + (dtype == torch.float64) + 101 * lap
     check(same, pruner, TREES[tree], dtype, DECODINGS, turn)
 
 

@@ -19,7 +19,8 @@ class Video:
     `timestamps` are the exact presentation times in seconds since the first frame of the source, increasing;
     None where the source has no clock (an array, a folder of pictures). `duration`, in seconds, is that of the
     whole source, and `source_fps` its average frame rate; None where unknown. `name` is for messages. `damage` is
-    None for a sound file; otherwise one line that says what was found missing (the frames are those that exist).
+    None for a sound file; otherwise one line that says what was found missing. The frames are then those that can
+    be decoded; one that was predicted from a lost frame may show traces of that.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]

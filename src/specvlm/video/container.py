@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -86,9 +86,7 @@ class VideoFile:
             hides_frames = stream.codec_context.name == "vp8"
             try:
                 # All streams, since the duration in the header is that of the longest.
-                for packet in container.demux():
-                    if not packet.size:  # the flush packets at the end, and AVI's "same frame again"
-                        continue
+                for packet in demuxed(container):
                     duration = packet.duration or 0
                     if packet.pts is not None and packet.time_base:
                         end = max(end, float((packet.pts + duration) * packet.time_base))
@@ -101,8 +99,6 @@ class VideoFile:
                         cut_short = packet.is_corrupt
             except FFmpegError as error:
                 damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
-            except IndexError:
-                pass  # PyAV stumbles after the last packet if there are more streams by then than at the start
             header_end = (container.duration or 0) / av.time_base
             time_base = stream.time_base or Fraction(1, av.time_base)
         if cut_short:  # half a packet would decode to half a frame
@@ -112,7 +108,13 @@ class VideoFile:
             damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
         if damage is None and cut_short:
             damage = f"its last frame is cut short, at {end:.2f} s"
-        return Scan(hide_unreachable(packets), time_base, damage)
+        reachable = hide_unreachable(packets)
+        num_hidden = sum(
+            before.is_shown and not after.is_shown for before, after in zip(packets, reachable, strict=True)
+        )
+        if damage is None and num_hidden:
+            damage = f"its first {num_hidden} frames come before any keyframe"
+        return Scan(reachable, time_base, damage)
 
     def _diagnosis(self) -> str:
         """What a file is that no demuxer takes."""
@@ -129,6 +131,12 @@ class VideoFile:
         if len(text.encode()) > len(head) - 4 and all(char.isprintable() or char.isspace() for char in text):
             return f"is a text file that begins {text.lstrip()[:40]!r}, not a video"
         return "is no video that FFmpeg knows: expected a file such as MP4, MKV, WebM, MOV, AVI, MPEG-TS or GIF"
+
+
+def demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[av.Packet]:
+    """The packets that hold something: not those that flush the decoder, nor AVI's "same frame again"."""
+    with suppress(IndexError):  # PyAV's at the end of the file, if there are more streams by then than at the start
+        yield from (packet for packet in container.demux(*streams) if packet.size)
 
 
 class _Nameless:

@@ -26,8 +26,8 @@ from jaxtyping import UInt8
 
 from specvlm.errors import VideoError
 from specvlm.video.clip import Video
-from specvlm.video.container import BinaryFile, VideoFile, blaming
-from specvlm.video.packets import LONGEST_SPAN, Packet, Scan, entries, plan, timeline
+from specvlm.video.container import BinaryFile, VideoFile, blaming, demuxed
+from specvlm.video.packets import Packet, Scan, entries, plan, presentation, timeline
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Sampling
 
@@ -71,12 +71,12 @@ def _decode_runs(
     with ExitStack() as stack:
         container, stream = stack.enter_context(source.opened())
         for run in runs:
-            packets = _coded(container, stream)
+            packets = demuxed(container, stream)
             if run.start:
                 packets = _seek(container, stream, scan.packets[run.start], places)
             if packets is None:  # the seek went astray: start over and read on up to the run
                 container, stream = stack.enter_context(source.opened())
-                packets = islice(_coded(container, stream), run.start, None)
+                packets = islice(demuxed(container, stream), run.start, None)
             entry = scan.packets[run.start].pts if run.start else None
             promised = {packet.pts for packet in scan.packets[run.start : run.stop] if packet.is_shown}
             if entry is not None:
@@ -97,28 +97,24 @@ def _decode_everything(source: VideoFile, scan: Scan, sampling: Sampling) -> Vid
     """Let the decoder say which frames there are (those without errors), then decode again to pick."""
     # After a failure without threads: with them, an error may swallow sound frames that are still in the pipeline.
     thread_type = "NONE" if scan.tells_frames else "AUTO"
-    ticks: list[int] = []
     with source.opened(thread_type) as (container, stream):
         rate = stream.guessed_rate or stream.average_rate
         step = max(round(1 / (rate * scan.time_base)), 1) if rate else 1
-        duration = step
         decoder = _Decoder(stream)
-        for frame in decoder.frames(islice(_coded(container, stream), len(scan.packets))):
-            tick, duration = frame.pts, frame.duration or step
-            if ticks and (tick is None or not ticks[-1] < tick < ticks[0] + LONGEST_SPAN):
-                tick = ticks[-1] + step  # no time of its own, or an impossible one
-            ticks.append(tick or 0)
-    if not ticks:
+        frames = decoder.frames(islice(demuxed(container, stream), len(scan.packets)))
+        told = [(frame.pts, frame.duration) for frame in frames]
+    if not told:
         raise VideoError(f"none of the {len(scan.packets)} frames of {source.name} can be decoded{_because(scan)}")
-    line = timeline(ticks, duration, scan.time_base)
+    order, ticks = presentation([pts for pts, _ in told], step)
+    line = timeline(ticks, told[order[-1]][1] or step, scan.time_base)
     chosen = sampling.choose(line)
-    rows = {index: row for row, index in enumerate(chosen.tolist())}
+    rows = {order[index]: row for row, index in enumerate(chosen)}
     gallery = Gallery(len(chosen))
     with source.opened(thread_type) as (container, stream):
-        frames = _Decoder(stream).frames(islice(_coded(container, stream), len(scan.packets)))
-        for index, frame in enumerate(islice(frames, int(chosen[-1]) + 1)):
-            if index in rows:
-                gallery.hang(rows[index], frame)
+        frames = _Decoder(stream).frames(islice(demuxed(container, stream), len(scan.packets)))
+        for place, frame in enumerate(islice(frames, max(rows) + 1)):
+            if place in rows:
+                gallery.hang(rows[place], frame)
     pixels = gallery.frames()
     if pixels is None:
         raise VideoError(f"{source.name} changed while it was being read: leave it alone and read it again")
@@ -129,10 +125,6 @@ def _decode_everything(source: VideoFile, scan: Scan, sampling: Sampling) -> Vid
 
 def _because(scan: Scan) -> str:
     return f" ({scan.damage})" if scan.damage else ""
-
-
-def _coded(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(stream) if packet.size)
 
 
 def _seek(
@@ -149,7 +141,7 @@ def _seek(
             continue
         try:
             container.seek(tick, stream=stream)
-            packets = _coded(container, stream)
+            packets = demuxed(container, stream)
             first = next(packets)
         except (FFmpegError, StopIteration):
             continue

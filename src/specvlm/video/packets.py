@@ -111,6 +111,24 @@ def plan(packets: Sequence[Packet], wanted: Iterable[int], starts: Sequence[int]
     return [run for run in runs if run]
 
 
+def presentation(told: Sequence[int | None], step: int) -> tuple[list[int], list[int]]:
+    """In which order decoded frames are shown, and at which ticks, from the times that the decoder told for them.
+
+    A decoder that lost frames may return the next ones out of order: if all have times of their own, those decide.
+    Otherwise the frames are shown as they came, and what has no time, or an impossible one, follows after `step`.
+    """
+    known = [tick for tick in told if tick is not None]
+    if known and len(set(known)) == len(told) and max(known) - min(known) < LONGEST_SPAN:
+        order = sorted(range(len(known)), key=known.__getitem__)
+        return order, [known[place] for place in order]
+    ticks: list[int] = []
+    for tick in told:
+        if ticks and (tick is None or not ticks[-1] < tick < ticks[0] + LONGEST_SPAN):
+            tick = ticks[-1] + step
+        ticks.append(tick or 0)
+    return list(range(len(told))), ticks
+
+
 def timeline(ticks: Sequence[int], last_duration: int, time_base: Fraction) -> Timeline:
     """The timeline of frames shown at increasing `ticks`, the last of them for `last_duration` ticks (0: unknown)."""
     if not ticks:

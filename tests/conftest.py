@@ -17,10 +17,16 @@ settings.load_profile("specvlm")
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many generations were compared. It stands here since workers alone load the conftest of a folder."""
-    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    # The counts are noted after the test itself, and only the report of the teardown has them.
+    reports = [
+        report
+        for same_outcome in terminalreporter.stats.values()
+        for report in same_outcome
+        if getattr(report, "when", None) == "teardown"
+    ]
     counts = {"compared": 0, "different": 0}
     for report in reports:
-        for name, value in getattr(report, "user_properties", []):
+        for name, value in report.user_properties:
             if name in counts:
                 counts[name] += value
     if counts["compared"]:

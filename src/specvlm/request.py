@@ -64,17 +64,10 @@ def run(
         embeds = target.embed(prompt)
     recorder = None
     if prunes and pruner.needs_scores:
-        recorder = ScoreRecorder(prompt.video_mask.nonzero()[:, 0])
+        # The text behind the video is watched, and where there is none the prompt's last token.
+        recorder = ScoreRecorder(prompt.video_mask.nonzero()[:, 0], min(prompt.split, prompt.num_tokens - 1))
     with stats.phase("prefill_target"):
-        logits = prefill(
-            target.decoder,
-            sequence,
-            embeds,
-            prompt.position_ids,
-            prompt.split,
-            recorder,
-            options.prefill_chunk,
-        )
+        logits = prefill(target.decoder, sequence, embeds, prompt.position_ids, recorder, options.prefill_chunk)
     if recorder is not None:
         stats.move("prefill_target", "scoring", recorder.seconds)
     yield (first_token(sequence, logits),)

@@ -128,6 +128,19 @@ def test_a_recorder_changes_no_bit_of_the_result(dtype):
             assert all(map(torch.equal, copies, (query, key, value)))
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("first_row", [2, 3, 8])
+def test_only_the_text_behind_the_video_is_watched_whatever_pieces_it_comes_in(chunk, first_row):
+    length = 9
+    query, key, value = inputs(4, 2, length, length, torch.float64)
+    recorder = ScoreRecorder(torch.arange(3), first_row)
+    for start in range(0, length, chunk):
+        end = min(start + chunk, length)
+        attention_forward(module, query[:, :, start:end], key[:, :, :end], value[:, :, :end], None, recorder=recorder)
+    weights = weights_by_hand(query, key, bias_of(causal_mask(length, length, torch.device("cpu"))))
+    assert torch.allclose(recorder.scores(), weights[:, first_row:].mean((0, 1))[:3], rtol=0, atol=1e-12)
+
+
 def test_scores_that_nobody_recorded_are_an_error():
     with pytest.raises(ValueError, match="no attention was recorded"):
         ScoreRecorder(torch.tensor([0])).scores()

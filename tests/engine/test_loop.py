@@ -51,7 +51,7 @@ def answer(
     target, pieces = FakeDecoder(language), []
     positions = text_positions(START[rows], len(PROMPT))
     sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(room or 99), chooser(do_sample), stopping)
-    logits = prefill(target, sequence, PROMPT[:, None].double(), positions, 2, chunk=chunk)
+    logits = prefill(target, sequence, PROMPT[:, None].double(), positions, chunk=chunk)
     pieces.append((first_token(sequence, logits),))
     drafter, draft = NoDrafter(), None
     if draft_language is not None and sequence.finish_reason is None:
@@ -132,7 +132,7 @@ def test_no_work_is_thrown_away(options, vocabulary, noise, seed, stopping):
     target = Logged(language)
     positions = text_positions(START[1], len(PROMPT))
     sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), stopping)
-    first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions, 2))
+    first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions))
     draft = Logged(language.dialect(noise))
     drafter = ModelDrafter(draft, shape(options), PROMPT[:, None].double(), positions, 20, vocabulary)
     for piece in decode(target, sequence, drafter):
@@ -164,31 +164,20 @@ def test_without_a_draft_each_round_is_one_token():
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 2, 3, 4, 99])
-@pytest.mark.parametrize("split", [0, 1, 2, 4])
 @pytest.mark.parametrize("records", [False, True])
-def test_a_prompt_is_read_once_in_order_and_watched_behind_the_video(chunk, split, records):
-    """No piece is longer than a chunk; the recorder sees the text behind the video, or at least the last token."""
-    watched = []
-
-    class Watching(FakeDecoder):
-        def prefill(self, embeds, positions, cache, recorder=None):
-            if recorder is not None:
-                watched.extend(embeds[:, 0].long().tolist())
-            return super().prefill(embeds, positions, cache, recorder)
-
-    decoder = Watching(Language(9))
+def test_a_prompt_is_read_once_in_order_and_in_one_piece_unless_a_chunk_is_smaller(chunk, records):
+    decoder = FakeDecoder(Language(9))
     sequence = Sequence(PROMPT, torch.tensor([4]), decoder.new_cache(9), Chooser(), Stopping(1))
-    recorder = ScoreRecorder(torch.tensor([0])) if records else None
+    recorder = ScoreRecorder(torch.tensor([0]), 2) if records else None
     positions = text_positions(START[1], len(PROMPT))
-    logits = prefill(decoder, sequence, PROMPT[:, None].double(), positions, split, recorder, chunk)
+    logits = prefill(decoder, sequence, PROMPT[:, None].double(), positions, recorder, chunk)
     whole = Seen(tuple(PROMPT.tolist()), (tuple(range(len(PROMPT))),))
     assert torch.equal(logits, decoder.language.logits(whole))
     assert seen_in(sequence.cache) == whole
-    sizes = [len(piece) for piece in decoder.prefills]
-    assert max(sizes) <= (chunk or len(PROMPT))
-    if not records:
-        assert len(sizes) == -(-len(PROMPT) // (chunk or len(PROMPT)))
-    assert watched == (PROMPT.tolist()[min(split, len(PROMPT) - 1) :] if records else [])
+    size = min(chunk or 99, len(PROMPT))
+    assert [len(piece) for piece in decoder.prefills] == [size] * (len(PROMPT) // size) + [len(PROMPT) % size] * (
+        len(PROMPT) % size > 0
+    )
 
 
 def test_an_answer_that_ends_with_its_first_token_costs_no_forward():
@@ -206,7 +195,7 @@ def test_a_loop_that_is_left_half_way_leaves_the_sequence_whole():
     language = Language(50, seed=3)
     target, positions = FakeDecoder(language), text_positions(START[1], len(PROMPT))
     sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), Stopping(40))
-    first = first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions, 2))
+    first = first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions))
     drafter = ModelDrafter(FakeDecoder(language.dialect(0.5)), PAPER_TREE, PROMPT[:, None].double(), positions, 40, 50)
     pieces = decode(target, sequence, drafter)
     heard = [first, *next(pieces), *next(pieces)]

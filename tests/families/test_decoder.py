@@ -13,6 +13,9 @@ import tiny
 from engine.trees import all_parents, words
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.loop import prefill
+from specvlm.engine.sampling import Chooser
+from specvlm.engine.sequence import Sequence, Stopping
 from specvlm.engine.tree import PAPER_TREE, DraftTree
 from specvlm.errors import ModelError
 from specvlm.families.decoder import HFDecoder
@@ -138,9 +141,8 @@ def test_scores_are_the_attention_that_stock_eager_computes(heads, kv_heads):
     stock = model(torch.float64, heads, kv_heads)
     family = tiny.llava(stock)
     embeds, cache, split = family.embed(prompt()), family.decoder.new_cache(47), prompt().split
-    recorder = ScoreRecorder(prompt().video_mask.nonzero()[:, 0])
-    family.decoder.prefill(embeds[:split], prompt().position_ids[:, :split], cache)
-    family.decoder.prefill(embeds[split:], prompt().position_ids[:, split:], cache, recorder)
+    recorder = ScoreRecorder(prompt().video_mask.nonzero()[:, 0], first_row=split)
+    family.decoder.prefill(embeds, prompt().position_ids, cache, recorder)
     eager = copy.deepcopy(stock)
     eager.set_attn_implementation("eager")
     with torch.no_grad():
@@ -150,19 +152,22 @@ def test_scores_are_the_attention_that_stock_eager_computes(heads, kv_heads):
     assert torch.allclose(recorder.scores(), expected, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_a_recorder_changes_no_bit_of_logits_or_cache(dtype):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_recorder_changes_no_bit_of_what_the_target_computes(dtype):
     """The target's numbers never depend on the pruner: whether it needs scores is all that a pruner could change."""
     family = tiny.llava(model(dtype))
-    embeds, results = family.embed(prompt()), []
-    for recorder in (None, ScoreRecorder(prompt().video_mask.nonzero()[:, 0])):
-        cache = family.decoder.new_cache(47)
-        results.append((family.decoder.prefill(embeds, prompt().position_ids, cache, recorder), cache))
-    (plain, plain_cache), (watched, watched_cache) = results
-    assert torch.equal(plain, watched)
-    for mine, theirs in zip(plain_cache.layers, watched_cache.layers, strict=True):
-        assert torch.equal(mine.keys[:, :, :47], theirs.keys[:, :, :47])
-        assert torch.equal(mine.values[:, :, :47], theirs.values[:, :, :47])
+    for seed in range(5):
+        asked = family.prepare(tiny.video(6, seed=seed), "what happens?")
+        embeds, results = family.embed(asked), []
+        for recorder in (None, ScoreRecorder(asked.video_mask.nonzero()[:, 0], first_row=asked.split)):
+            cache = family.decoder.new_cache(47)
+            sequence = Sequence(asked.input_ids, torch.tensor([47]), cache, Chooser(), Stopping(1))
+            results.append((prefill(family.decoder, sequence, embeds, asked.position_ids, recorder), cache))
+        (plain, plain_cache), (watched, watched_cache) = results
+        assert torch.equal(plain, watched)
+        for mine, theirs in zip(plain_cache.layers, watched_cache.layers, strict=True):
+            assert torch.equal(mine.keys[:, :, :47], theirs.keys[:, :, :47])
+            assert torch.equal(mine.values[:, :, :47], theirs.values[:, :, :47])
 
 
 def test_a_forward_leaves_the_model_as_it_was_found():

@@ -26,12 +26,13 @@ NAME = "specvlm"
 class ScoreRecorder:
     """Text-to-video attention, averaged over layers, heads and text queries (SpecVLM, arXiv:2508.16201).
 
-    `columns` are the cache positions of the M video tokens. Each layer's matrix is reduced as soon as it is made, one
-    K/V head at a time; float64 models are scored in float64, all others in float32.
+    `columns` are the cache positions of the M video tokens, and `first_row` that of the first query that is watched:
+    of the text behind the video. Each layer's matrix is reduced as soon as it is made, one K/V head at a time; float64
+    models are scored in float64, all others in float32.
     """
 
-    def __init__(self, columns: Int[Tensor, " M"]) -> None:
-        self.columns = columns
+    def __init__(self, columns: Int[Tensor, " M"], first_row: int = 0) -> None:
+        self.columns, self.first_row = columns, first_row
         self.seconds = 0.0
         self._total: Tensor | None = None
         self._num_rows = 0
@@ -43,8 +44,12 @@ class ScoreRecorder:
         scaling: float,
     ):
         """Add one layer's attention. The rows are the last `rows` positions of the `length` cached ones."""
+        kv_heads, length = key.shape[1], key.shape[2]
+        if self.first_row >= length:
+            return
         start = time.perf_counter()
-        heads, rows, kv_heads, length = query.shape[1], query.shape[2], key.shape[1], key.shape[2]
+        query = query[:, :, max(0, self.first_row - (length - query.shape[2])) :]
+        heads, rows = query.shape[1], query.shape[2]
         wide = torch.float64 if query.dtype == torch.float64 else torch.float32
         columns = self.columns.to(key.device)
         future = causal_mask(rows, length, key.device).logical_not_()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import pytest
@@ -13,12 +15,14 @@ import tiny
 from specvlm import request
 from specvlm.engine.attention import NAME
 from specvlm.engine.kv_cache import TreeCache
-from specvlm.engine.stats import PHASES
+from specvlm.engine.stats import PHASES, Stats
 from specvlm.errors import ModelError, OptionError, VideoError
 from specvlm.families.decoder import HFDecoder
+from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from specvlm.prompt import Prompt
+from specvlm.pruning import Pruner, PruningContext, Uniform
 
 VIDEO = tiny.video(6)
 QUESTION = "what happens?"
@@ -69,6 +73,55 @@ def test_only_what_a_pruner_needs_is_computed(pruner):
     assert "pruning" in phases
     phases = pair().generate(VIDEO, QUESTION, max_new_tokens=4, pruner=pruner, pruning_ratio=0.0).stats.phases
     assert not {"scoring", "pruning"} & phases.keys()
+
+
+@dataclass(frozen=True)
+class Listening(Pruner):
+    """A pruner that remembers what it was told."""
+
+    told: list[PruningContext] = field(default_factory=list)
+    name = "listening"
+    needs_scores = True
+    needs_features = True
+
+    def select(self, context: PruningContext) -> torch.Tensor:
+        self.told.append(context)
+        return Uniform().select(context)
+
+
+@pytest.mark.parametrize("num_text_tokens", [0, 1, 19], ids=["prompt ends with the video", "one token", "a question"])
+def test_a_pruner_is_told_what_the_target_attends_to(num_text_tokens):
+    """Scores as stock eager attention has them: the mean over layers, heads and the text behind the video.
+
+    Where no text follows the video, the prompt's last token takes its place.
+    """
+    family, pruner = pair().target, Listening()
+    inputs = dict(family.prepare(VIDEO, QUESTION).model_inputs)
+    end = int((inputs["input_ids"][0] == family.model.config.video_token_id).nonzero()[-1]) + 1 + num_text_tokens
+    inputs |= {name: inputs[name][:, :end] for name in ("input_ids", "attention_mask")}
+    prompt = family.prompt_from_inputs(inputs)
+    options, stats = Options(pruner=pruner, pruning_ratio=0.6, max_new_tokens=12), Stats()
+    recipe = prepare_generation(family.model, family.tokenizer, prompt.input_ids, options)
+    sequence = request.begin(family, pair().draft, prompt, recipe, options, stats)
+    tokens = [token for piece in request.run(family, pair().draft, prompt, options, sequence) for token in piece]
+
+    eager = copy.deepcopy(family.model)
+    eager.set_attn_implementation("eager")
+    doubled = {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
+    with torch.no_grad():
+        attentions = torch.stack(eager(**doubled, output_attentions=True).attentions)
+    first = min(prompt.split, prompt.num_tokens - 1)
+    (context,) = pruner.told
+    assert context.num_keep == stats.num_kept == 10
+    assert context.scores is not None
+    expected = attentions[:, 0, :, first:].mean((0, 1, 2))[prompt.video_mask]
+    assert torch.allclose(context.scores, expected, rtol=0, atol=1e-7)
+    assert context.features is not None
+    assert torch.equal(context.features, family.embed(prompt)[prompt.video_mask])
+    assert torch.equal(context.frame_ids, prompt.frame_ids)
+    assert torch.equal(context.place_ids, prompt.place_ids)
+    right = family.model.generate(**doubled, max_new_tokens=12, do_sample=False)
+    assert tokens == right[0, prompt.num_tokens :].tolist()
 
 
 @pytest.mark.parametrize("options", [{}, SAMPLED, {"stop": ("no such words",)}], ids=["greedy", "sampled", "stop"])

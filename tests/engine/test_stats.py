@@ -65,6 +65,17 @@ def test_time_can_be_charged_to_another_phase_and_a_failed_one_still_counts():
     assert stats.phases == {"prefill_target": 2.0, "scoring": 1.0}
 
 
+def test_work_that_was_done_before_the_clock_started_can_be_added():
+    stats = Stats()
+    stats.first_token()
+    stats.finish(1)
+    ttft, total = stats.ttft_seconds, stats.total_seconds
+    stats.charge("decode_video", 2.0)
+    assert (stats.ttft_seconds, stats.total_seconds) == (ttft + 2.0, total + 2.0)
+    assert stats.phases["decode_video"] == 2.0
+    assert sum(stats.phases.values()) == pytest.approx(stats.total_seconds)
+
+
 def test_peak_memory_is_plausible_and_where_the_system_can_it_is_forgotten(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

@@ -1,0 +1,32 @@
+"""Tiny random models of every family, with processors of their own: no download, and forwards of milliseconds.
+
+`tiny.model(family, seed, **sizes)`, `tiny.processor(family)`; a file for what is special about each family.
+"""
+
+from tiny.fingerprint import fingerprint
+from tiny.footage import film, image, video
+from tiny.make import BUILDERS, QWEN, family, llava_model, llava_processor, model, noised, pair, processor
+from tiny.words import VOCABULARY, token_id, tokenizer
+
+llava, llava_pair = family, pair
+
+__all__ = [
+    "BUILDERS",
+    "QWEN",
+    "VOCABULARY",
+    "family",
+    "film",
+    "fingerprint",
+    "image",
+    "llava",
+    "llava_model",
+    "llava_pair",
+    "llava_processor",
+    "model",
+    "noised",
+    "pair",
+    "processor",
+    "token_id",
+    "tokenizer",
+    "video",
+]

@@ -1,0 +1,71 @@
+"""From the name of a family to a model, a processor, a pair."""
+
+from __future__ import annotations
+
+import copy
+from types import ModuleType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from specvlm.families import Family, family_of
+from specvlm.pipeline import SpecVLM
+from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from tiny.sizes import Sizes
+from tiny.words import END, PAD, token_id
+
+BUILDERS: dict[str, ModuleType] = {
+    "llava_onevision": llava_onevision,
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl_moe,
+}
+QWEN = tuple(name for name in BUILDERS if name.startswith("qwen"))
+
+
+def processor(family: str) -> ProcessorMixin:
+    return BUILDERS[family].processor()
+
+
+def model(family: str, seed: int = 0, *, dtype: torch.dtype = torch.float32, **sizes: Any) -> PreTrainedModel:
+    """Random weights, the same ones in every dtype; `sizes` are those of `Sizes`."""
+    torch.manual_seed(seed)
+    made = BUILDERS[family].model(Sizes(**sizes)).to(dtype).eval()
+    made.generation_config.eos_token_id = token_id(END)
+    made.generation_config.pad_token_id = token_id(PAD)
+    return made
+
+
+def noised(model: PreTrainedModel, scale: float, seed: int = 0, *, same_vision: bool = False) -> PreTrainedModel:
+    """A copy whose weights are off by `scale` of their own spread: a draft that is often, not always, right.
+
+    With `same_vision` only the language model is: both vision towers then hold the same weights.
+    """
+    twin = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in twin.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator).to(weight.dtype)
+            if not (same_vision and name.startswith(("model.visual.", "model.vision_tower."))):
+                weight += scale * noise * (weight.std() if weight.numel() > 1 else 0)
+    return twin
+
+
+def family(model: PreTrainedModel, name: str = "tiny") -> Family:
+    """The Family of a tiny model, with the processor that belongs to it."""
+    model_type = model.config.model_type
+    return family_of(model_type, name)(model, processor(model_type), name)
+
+
+def pair(target: PreTrainedModel, draft: PreTrainedModel | None) -> SpecVLM:
+    return SpecVLM(family(target, "tiny target"), family(draft, "tiny draft") if draft is not None else None)
+
+
+def llava_model(seed: int = 0, **sizes: Any) -> PreTrainedModel:
+    return model("llava_onevision", seed, **sizes)
+
+
+def llava_processor() -> ProcessorMixin:
+    return processor("llava_onevision")

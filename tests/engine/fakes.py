@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import TreeCache
 
 Positions = tuple[tuple[int, ...], ...]
@@ -50,9 +51,19 @@ def fitted(logits: Tensor, vocabulary: int) -> Tensor:
     return torch.cat([logits, torch.full((max(0, vocabulary - len(logits)),), -9.0)])[:vocabulary]
 
 
-def text_positions(start: Tensor, length: int) -> Tensor:
-    """Position ids [R, length] of `length` tokens in a row."""
+def prompt_positions(start: Tensor, length: int) -> Tensor:
+    """Position ids [R, length] of a prompt whose rows begin at `start` [R]."""
     return start[:, None] + torch.arange(length)
+
+
+def behind(positions: Tensor, length: int) -> Tensor:
+    """Position ids [R, L + length]: those of a prompt, and of `length` tokens of text, alike in all rows, behind it."""
+    return torch.cat([positions, (positions.max() + 1 + torch.arange(length)).expand(len(positions), -1)], dim=1)
+
+
+def embeds(prompt: Tensor) -> Embeds:
+    """What a FakeDecoder reads of a prompt."""
+    return Embeds(prompt[:, None].double())
 
 
 @dataclass
@@ -62,6 +73,8 @@ class FakeDecoder:
     language: Language
     capacity: int | None = None
     """Room of the caches it makes, to make them grow; None: what is asked for."""
+    rows: int = 1
+    """Rows of position ids."""
     prefills: list[list[Seen]] = field(default_factory=list)
     steps: list[list[Seen]] = field(default_factory=list)
     """For each forward, what each of its rows could see."""
@@ -76,16 +89,18 @@ class FakeDecoder:
         return self.caches[-1]
 
     def prefill(
-        self, embeds: Tensor, positions: Tensor, cache: TreeCache, recorder: ScoreRecorder | None = None
+        self, embeds: Embeds, positions: Tensor, cache: TreeCache, recorder: ScoreRecorder | None = None
     ) -> Tensor:
-        self.prefills.append(self._forward(embeds[:, 0].long(), positions, None, cache))
+        assert positions.shape == (self.rows, len(embeds))
+        self.prefills.append(self._forward(embeds.rows[:, 0].long(), positions, None, cache))
         if recorder is not None:
             rows = cache.layers[0].keys[:, :, cache.length - len(embeds) : cache.length, :1]
             recorder.record(rows, cache.layers[0].keys[:, :, : cache.length, :1], 1.0)
         return self.language.logits(self.prefills[-1][-1])
 
     def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: TreeCache) -> Tensor:
-        self.steps.append(self._forward(tokens, positions, mask, cache))
+        assert positions.shape == (1, len(tokens))
+        self.steps.append(self._forward(tokens, positions.expand(self.rows, -1), mask, cache))
         return torch.stack([self.language.logits(seen) for seen in self.steps[-1]])
 
     def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: TreeCache) -> list[Seen]:

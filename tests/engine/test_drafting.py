@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from engine.fakes import FakeDecoder, Language, Seen, seen_in, text_positions
+from engine.fakes import FakeDecoder, Language, Seen, behind, embeds, prompt_positions, seen_in
 from engine.trees import Grown, Path, branch, emitted, grow, shape, shape_options, words
 from specvlm.engine.drafting import ModelDrafter, NoDrafter
-from specvlm.engine.tree import PAPER_TREE, DraftTree, TreeShape, chain
+from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.tree import PAPER_TREE, DraftTree, DynamicTree, TreeShape, chain
 from specvlm.engine.verification import Verdict
 
 PROMPT = torch.tensor([3, 1, 4])
@@ -25,27 +27,28 @@ TWINLESS = st.integers(5, 7)
 SEEDS = st.integers(0, 99)
 
 
+def drafter_of(
+    decoder: FakeDecoder, tree_shape: TreeShape, positions: Tensor, vocab_size: int
+) -> tuple[ModelDrafter, TreeCache]:
+    """A drafter whose draft has read the prompt, and the draft's cache."""
+    cache = decoder.new_cache(len(PROMPT) + 20)
+    decoder.prefill(embeds(PROMPT), positions, cache)
+    return ModelDrafter(decoder, tree_shape, cache, int(positions.max()) + 1, vocab_size), cache
+
+
 class Conversation:
     """A drafter, the answer so far, and what the draft ought to see after any of its words."""
 
     def __init__(self, tree_shape: TreeShape, vocabulary: int, seed: int, rows: int = 1, room: int | None = None):
-        self.decoder = FakeDecoder(Language(vocabulary, seed), capacity=room)
-        self.start, self.shape = STARTS[rows], tree_shape
-        self.drafter = ModelDrafter(
-            self.decoder,
-            tree_shape,
-            PROMPT[:, None].double(),
-            text_positions(self.start, len(PROMPT)),
-            max_new_tokens=20,
-            vocab_size=vocabulary,
-        )
-        self.cache = self.decoder.caches[0]
+        self.decoder = FakeDecoder(Language(vocabulary, seed), capacity=room, rows=rows)
+        self.positions, self.shape = prompt_positions(STARTS[rows], len(PROMPT)), tree_shape
+        self.drafter, self.cache = drafter_of(self.decoder, tree_shape, self.positions, vocabulary)
         self.answer: Path = (0,)
 
     def sees(self, more: Path = ()) -> Seen:
         """All of prompt and answer, and `more`."""
-        text = (*PROMPT.tolist(), *self.answer, *more)
-        return Seen(text, tuple(map(tuple, text_positions(self.start, len(text)).tolist())))
+        told = (*self.answer, *more)
+        return Seen((*PROMPT.tolist(), *told), tuple(map(tuple, behind(self.positions, len(told)).tolist())))
 
     def propose(self, max_depth: int) -> DraftTree:
         return self.drafter.propose(self.answer[-1], max_depth)
@@ -75,7 +78,8 @@ def prefix(seen: Seen, length: int) -> Seen:
 def test_a_tree_grows_from_what_the_draft_says_after_prompt_answer_and_branch(
     options, rounds, vocabulary, seed, rows, room
 ):
-    """And every row of every forward sees such a text, at consecutive positions: no sibling, no gap, no more."""
+    """And every row of every forward sees such a text, and the answer at consecutive positions behind the highest one
+    of the prompt: no sibling, no gap, no more."""
     conversation = Conversation(shape(options), vocabulary, seed, rows, room)
     for max_depth, pick, bonus in rounds:
         expected = conversation.expected(max_depth)
@@ -137,12 +141,14 @@ def test_no_forward_where_no_guess_could_be_used():
     assert conversation.decoder.steps == []
 
 
+@pytest.mark.parametrize("tree_shape", [PAPER_TREE, DynamicTree(depth=5, width=4, num_nodes=25)], ids=["paper", "dynamic"])
 @pytest.mark.parametrize("draft_vocabulary", [4, 9])
 @pytest.mark.parametrize("target_vocabulary", [4, 6])
-def test_only_words_that_both_models_have_are_proposed(draft_vocabulary, target_vocabulary):
+def test_only_words_that_both_models_have_are_proposed(draft_vocabulary, target_vocabulary, tree_shape):
+    """Whichever has more: published pairs are padded to different sizes, with rows that stand for no word."""
     decoder = FakeDecoder(Language(draft_vocabulary, seed=8))
-    positions = text_positions(STARTS[1], len(PROMPT))
-    drafter = ModelDrafter(decoder, PAPER_TREE, PROMPT[:, None].double(), positions, 20, target_vocabulary)
+    positions = prompt_positions(STARTS[1], len(PROMPT))
+    drafter, _ = drafter_of(decoder, tree_shape, positions, target_vocabulary)
     tree = drafter.propose(0, 5)
     assert set(tree.tokens) == set(range(min(draft_vocabulary, target_vocabulary)))
 

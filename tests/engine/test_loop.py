@@ -8,15 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from engine.fakes import FakeDecoder, Language, Seen, seen_in, text_positions
+from engine.fakes import FakeDecoder, Language, Seen, behind, embeds, prompt_positions, seen_in
 from engine.trees import Path, shape, shape_options
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.drafting import ModelDrafter, NoDrafter
 from specvlm.engine.loop import decode, first_token, prefill
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.sequence import Sequence, Stopping
-from specvlm.engine.tree import PAPER_TREE, chain
+from specvlm.engine.tree import PAPER_TREE, TreeShape, chain
 
 PROMPT = torch.tensor([3, 1, 4, 1])
 START = {1: torch.tensor([0]), 3: torch.tensor([0, 5, 2])}
@@ -30,6 +31,19 @@ class Answer:
     pieces: list[Path]
     target: FakeDecoder
     draft: FakeDecoder | None
+
+
+def told(tokens: list[int], rows: int = 1) -> Seen:
+    """Prompt and answer, as a model should see them."""
+    positions = behind(prompt_positions(START[rows], len(PROMPT)), len(tokens))
+    return Seen((*PROMPT.tolist(), *tokens), tuple(map(tuple, positions.tolist())))
+
+
+def drafting(draft: FakeDecoder, tree_shape: TreeShape, positions: Tensor, vocab_size: int) -> ModelDrafter:
+    """A drafter whose draft has read the prompt."""
+    cache = draft.new_cache(99)
+    draft.prefill(embeds(PROMPT), positions, cache)
+    return ModelDrafter(draft, tree_shape, cache, int(positions.max()) + 1, vocab_size)
 
 
 def chooser(do_sample: bool) -> Chooser:
@@ -48,17 +62,16 @@ def answer(
     chunk: int | None = None,
 ) -> Answer:
     """Prefill and decode with fake models; `room` makes the caches too small, so that they have to grow."""
-    target, pieces = FakeDecoder(language), []
-    positions = text_positions(START[rows], len(PROMPT))
-    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(room or 99), chooser(do_sample), stopping)
-    logits = prefill(target, sequence, PROMPT[:, None].double(), positions, chunk=chunk)
+    target, pieces = FakeDecoder(language, rows=rows), []
+    positions = prompt_positions(START[rows], len(PROMPT))
+    cache = target.new_cache(room or 99)
+    sequence = Sequence(PROMPT, int(positions.max()) + 1, cache, chooser(do_sample), stopping)
+    logits = prefill(target, sequence, embeds(PROMPT), positions, chunk=chunk)
     pieces.append((first_token(sequence, logits),))
     drafter, draft = NoDrafter(), None
     if draft_language is not None and sequence.finish_reason is None:
-        draft = FakeDecoder(draft_language, capacity=room)
-        drafter = ModelDrafter(
-            draft, shape(options), PROMPT[:, None].double(), positions, stopping.max_new_tokens, language.vocabulary
-        )
+        draft = FakeDecoder(draft_language, capacity=room, rows=rows)
+        drafter = drafting(draft, shape(options), positions, language.vocabulary)
     pieces += decode(target, sequence, drafter)
     return Answer(sequence, pieces, target, draft)
 
@@ -67,8 +80,8 @@ def plain(language: Language, stopping: Stopping, do_sample: bool = False, rows:
     """One token after another: what `answer` has to equal."""
     tokens, choose = [], chooser(do_sample)
     while True:
-        text = (*PROMPT.tolist(), *tokens)
-        seen = Seen(text, tuple(map(tuple, text_positions(START[rows], len(text)).tolist())))
+        seen = told(tokens, rows)
+        text = seen.tokens
         tokens.append(choose.choose(language.logits(seen), torch.tensor([text])))
         if tokens[-1] in stopping.eos_ids:
             return tokens, "eos"
@@ -112,10 +125,7 @@ def test_the_answer_is_that_of_plain_decoding(options, vocabulary, noise, seed, 
     assert made.sequence.finish_reason == reason
     assert [token for piece in made.pieces for token in piece] == tokens
     # The target holds everything but the last token, which nobody asked it about.
-    text = (*PROMPT.tolist(), *tokens[:-1])
-    assert seen_in(made.sequence.cache) == Seen(
-        text, tuple(map(tuple, text_positions(START[rows], len(text)).tolist()))
-    )
+    assert seen_in(made.sequence.cache) == told(tokens[:-1], rows)
 
 
 @given(shape_options, st.integers(2, 6), st.sampled_from([0.0, 0.5, 50.0]), st.integers(0, 999), stoppings)
@@ -130,11 +140,10 @@ def test_no_work_is_thrown_away(options, vocabulary, noise, seed, stopping):
             return super().step(*args)
 
     target = Logged(language)
-    positions = text_positions(START[1], len(PROMPT))
-    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), stopping)
-    first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions))
-    draft = Logged(language.dialect(noise))
-    drafter = ModelDrafter(draft, shape(options), PROMPT[:, None].double(), positions, 20, vocabulary)
+    positions = prompt_positions(START[1], len(PROMPT))
+    sequence = Sequence(PROMPT, len(PROMPT), target.new_cache(99), Chooser(), stopping)
+    first_token(sequence, prefill(target, sequence, embeds(PROMPT), positions))
+    drafter = drafting(Logged(language.dialect(noise)), shape(options), positions, vocabulary)
     for piece in decode(target, sequence, drafter):
         num_left = stopping.max_new_tokens - (len(sequence.tokens) - len(piece))
         assert order.pop() == "target"
@@ -167,13 +176,12 @@ def test_without_a_draft_each_round_is_one_token():
 @pytest.mark.parametrize("records", [False, True])
 def test_a_prompt_is_read_once_in_order_and_in_one_piece_unless_a_chunk_is_smaller(chunk, records):
     decoder = FakeDecoder(Language(9))
-    sequence = Sequence(PROMPT, torch.tensor([4]), decoder.new_cache(9), Chooser(), Stopping(1))
+    sequence = Sequence(PROMPT, 4, decoder.new_cache(9), Chooser(), Stopping(1))
     recorder = ScoreRecorder(torch.tensor([0]), 2) if records else None
-    positions = text_positions(START[1], len(PROMPT))
-    logits = prefill(decoder, sequence, PROMPT[:, None].double(), positions, recorder, chunk)
-    whole = Seen(tuple(PROMPT.tolist()), (tuple(range(len(PROMPT))),))
-    assert torch.equal(logits, decoder.language.logits(whole))
-    assert seen_in(sequence.cache) == whole
+    positions = prompt_positions(START[1], len(PROMPT))
+    logits = prefill(decoder, sequence, embeds(PROMPT), positions, recorder, chunk)
+    assert torch.equal(logits, decoder.language.logits(told([])))
+    assert seen_in(sequence.cache) == told([])
     size = min(chunk or 99, len(PROMPT))
     assert [len(piece) for piece in decoder.prefills] == [size] * (len(PROMPT) // size) + [len(PROMPT) % size] * (
         len(PROMPT) % size > 0
@@ -193,10 +201,10 @@ def test_an_answer_that_ends_with_its_first_token_costs_no_forward():
 def test_a_loop_that_is_left_half_way_leaves_the_sequence_whole():
     """Whoever stops listening after any piece finds the tokens of exactly the pieces that were yielded."""
     language = Language(50, seed=3)
-    target, positions = FakeDecoder(language), text_positions(START[1], len(PROMPT))
-    sequence = Sequence(PROMPT, positions.amax(1) + 1, target.new_cache(99), Chooser(), Stopping(40))
-    first = first_token(sequence, prefill(target, sequence, PROMPT[:, None].double(), positions))
-    drafter = ModelDrafter(FakeDecoder(language.dialect(0.5)), PAPER_TREE, PROMPT[:, None].double(), positions, 40, 50)
+    target, positions = FakeDecoder(language), prompt_positions(START[1], len(PROMPT))
+    sequence = Sequence(PROMPT, len(PROMPT), target.new_cache(99), Chooser(), Stopping(40))
+    first = first_token(sequence, prefill(target, sequence, embeds(PROMPT), positions))
+    drafter = drafting(FakeDecoder(language.dialect(0.5)), PAPER_TREE, positions, 50)
     pieces = decode(target, sequence, drafter)
     heard = [first, *next(pieces), *next(pieces)]
     pieces.close()

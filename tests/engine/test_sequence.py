@@ -11,7 +11,7 @@ from specvlm.engine.sequence import Sequence, Stopping
 
 
 def sequence(stopping: Stopping, tokens: tuple[int, ...] = ()) -> Sequence:
-    made = Sequence(torch.tensor([8, 9]), torch.tensor([2]), TreeCache(1, 9), Chooser(), stopping)
+    made = Sequence(torch.tensor([8, 9]), 2, TreeCache(1, 9), Chooser(), stopping)
     if tokens:
         made.emit(tokens)
     return made

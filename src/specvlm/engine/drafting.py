@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specvlm.engine.decoder import Decoder
-from specvlm.engine.tree import DraftTree, Growth, TreeShape
+from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.tree import DraftTree, TreeShape
 from specvlm.engine.verification import Verdict
 
 
@@ -53,65 +56,84 @@ class ModelDrafter(Drafter):
     """
 
     def __init__(
-        self,
-        decoder: Decoder,
-        shape: TreeShape,
-        embeds: Float[Tensor, "L D"],
-        positions: Int[Tensor, "R L"],
-        max_new_tokens: int,
-        vocab_size: int,
+        self, decoder: Decoder, shape: TreeShape, cache: TreeCache, next_position: int, vocab_size: int
     ) -> None:
-        """Prefill the draft with its prompt. `vocab_size` is the target's: ids beyond it are never proposed."""
-        self._decoder, self._shape = decoder, shape
-        self._vocab_size = min(vocab_size, decoder.vocab_size)
-        self._cache = decoder.new_cache(embeds.shape[0] + max_new_tokens + shape.max_nodes)
-        decoder.prefill(embeds, positions, self._cache)
-        self._next_positions = positions.amax(1) + 1  # of the next token that joins the answer's branch for good
+        """`cache` holds the draft's prompt, behind which the answer begins at `next_position`. No id of `vocab_size`
+        (the target's) or more is ever proposed."""
+        self._shape, self._cache = shape, cache
+        self._draft = _Draft(decoder, cache, vocab_size)
+        self._next_position = next_position  # of the next token that joins the answer's branch for good
         self._waiting: list[int] = []
-        self._tree = DraftTree((0,), (-1,))
-        self._numbers = [0]  # for each node of the tree, its number while it grew
-        self._fed: list[int] = []  # those numbers, in the order of their cache positions after the root's
+        self._grown = _ungrown(0)
 
     @property
     def max_nodes(self) -> int:
         return self._shape.max_nodes
 
     def propose(self, root: int, max_depth: int) -> DraftTree:
-        self._tree, self._numbers, self._fed = DraftTree((root,), (-1,)), [0], []
+        self._grown = _ungrown(root)
         if max_depth >= 1:  # else this round emits the answer's last token, and no guess could be used
-            growth = self._shape.sprout(root, max_depth)
-            logits = self._feed_answer([*self._waiting, root])
-            while frontier := growth.extend(logits):
-                logits = self._feed_nodes(growth, frontier)
-            self._tree, self._numbers = growth.finish()
-        return self._tree
+            text = [*self._waiting, root]
+            self._grown = self._draft.grow(self._shape, text, self._next_position, max_depth)
+            self._next_position += len(text)
+        return self._grown.tree
 
     def accept(self, verdict: Verdict) -> None:
-        on_path = {self._numbers[node] for node in verdict.path}
-        slots = [slot for slot, number in enumerate(self._fed) if number in on_path]
-        self._cache.keep(slots, len(self._fed))
-        self._next_positions = self._next_positions + len(slots)
+        tree, fed = self._grown.tree, self._grown.fed_on(verdict.path)
+        self._cache.keep(fed, len(self._grown.fed))
+        self._next_position += len(fed)
         # The fed nodes of a path are its first ones: a node is fed only if its parent was.
-        self._waiting = [self._tree.tokens[node] for node in verdict.path[1 + len(slots) :]]
+        self._waiting = [tree.tokens[node] for node in verdict.path[1 + len(fed) :]]
 
-    def _feed_answer(self, tokens: list[int]) -> Float[Tensor, "1 vocab"]:
-        """Feed tokens that are part of the answer; the logits after the last one."""
-        positions = self._next_positions[:, None] + torch.arange(len(tokens))
-        self._next_positions = self._next_positions + len(tokens)
-        logits = self._decoder.step(torch.tensor(tokens), positions, None, self._cache)
-        return logits[-1:, : self._vocab_size]
 
-    def _feed_nodes(self, growth: Growth, frontier: list[int]) -> Float[Tensor, "frontier vocab"]:
-        """Feed guesses; each sees the prompt, the answer, its own ancestors and itself."""
-        branches = [_branch(growth.parents, node) for node in frontier]
-        fed = [*self._fed, *frontier]
-        settled = self._cache.length - len(self._fed)
-        sees = [[True] * settled + [number in branch for number in fed] for branch in branches]
-        depths = torch.tensor([len(branch) for branch in branches])
-        positions = self._next_positions[:, None] - 1 + depths
-        self._fed = fed
-        tokens = torch.tensor([growth.tokens[node] for node in frontier])
-        return self._decoder.step(tokens, positions, torch.tensor(sees), self._cache)[:, : self._vocab_size]
+@dataclass(frozen=True)
+class _Grown:
+    """A proposal, and what was fed while it grew."""
+
+    tree: DraftTree
+    numbers: list[int]
+    """For each node of the tree, its number while it grew."""
+    fed: list[int]
+    """Those numbers, in the order of their cache positions after the root's."""
+
+    def fed_on(self, path: Sequence[int]) -> list[int]:
+        """Indices into `fed` of the nodes on a path."""
+        on_path = {self.numbers[node] for node in path}
+        return [index for index, number in enumerate(self.fed) if number in on_path]
+
+
+def _ungrown(root: int) -> _Grown:
+    return _Grown(DraftTree((root,), (-1,)), [0], [])
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A model that guesses, over a cache that it appends to."""
+
+    decoder: Decoder
+    cache: TreeCache
+    vocab_size: int
+    """Ids from here on are never guessed; the model's own vocabulary may be larger or smaller."""
+
+    def grow(self, shape: TreeShape, text: list[int], position: int, max_depth: int) -> _Grown:
+        """Feed `text`, which stands at `position` and ends with the root, and grow a tree from there."""
+        growth, fed = shape.sprout(text[-1], max_depth), []
+        root_position = position + len(text) - 1
+        logits = self._step(text, position + torch.arange(len(text)), None)[-1:]
+        while frontier := growth.extend(logits):
+            # A guess sees the prompt, the answer, its own ancestors and itself.
+            branches = [_branch(growth.parents, node) for node in frontier]
+            settled = self.cache.length - len(fed)
+            fed += frontier
+            sees = torch.tensor([[True] * settled + [number in branch for number in fed] for branch in branches])
+            depths = torch.tensor([len(branch) for branch in branches])
+            logits = self._step([growth.tokens[node] for node in frontier], root_position + depths, sees)
+        return _Grown(*growth.finish(), fed)
+
+    def _step(
+        self, tokens: list[int], positions: Int[Tensor, " new"], mask: Bool[Tensor, "new length"] | None
+    ) -> Float[Tensor, "new vocab"]:
+        return self.decoder.step(torch.tensor(tokens), positions[None], mask, self.cache)[:, : self.vocab_size]
 
 
 def _branch(parents: list[int], node: int) -> set[int]:

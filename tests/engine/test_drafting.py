@@ -141,7 +141,9 @@ def test_no_forward_where_no_guess_could_be_used():
     assert conversation.decoder.steps == []
 
 
-@pytest.mark.parametrize("tree_shape", [PAPER_TREE, DynamicTree(depth=5, width=4, num_nodes=25)], ids=["paper", "dynamic"])
+@pytest.mark.parametrize(
+    "tree_shape", [PAPER_TREE, DynamicTree(depth=5, width=4, num_nodes=25)], ids=["paper", "dynamic"]
+)
 @pytest.mark.parametrize("draft_vocabulary", [4, 9])
 @pytest.mark.parametrize("target_vocabulary", [4, 6])
 def test_only_words_that_both_models_have_are_proposed(draft_vocabulary, target_vocabulary, tree_shape):

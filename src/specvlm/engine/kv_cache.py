@@ -5,6 +5,7 @@ Stock `DynamicCache` concatenates the whole cache at every step: on a long video
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,19 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 GROWTH_BLOCK = 256
 """Positions added at once when a cache turns out too small."""
+
+
+class KVCache(Cache, abc.ABC):
+    """What a model appends to, of one sequence: the keys and values that its next tokens attend to."""
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> int:
+        """Positions that a next token attends to, itself left out."""
+
+    @abc.abstractmethod
+    def truncate(self, length: int) -> None:
+        """Forget, in every layer, what was appended behind the first `length` positions, if anything was."""
 
 
 class TreeLayer(CacheLayerMixin):
@@ -90,7 +104,7 @@ class TreeLayer(CacheLayerMixin):
         return self.length + query_length, 0
 
 
-class TreeCache(Cache):
+class TreeCache(KVCache):
     """The KV cache of one sequence in one model.
 
     `capacity` is the number of positions that the prompt, the answer and one draft tree need together; a cache that
@@ -106,6 +120,10 @@ class TreeCache(Cache):
     def length(self) -> int:
         """Positions in use."""
         return self.layers[0].length
+
+    def truncate(self, length: int) -> None:
+        for layer in self.layers:
+            layer.length = min(layer.length, length)
 
     @property
     def nbytes(self) -> int:

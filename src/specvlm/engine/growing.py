@@ -1,0 +1,75 @@
+"""Growing a tree with a model: what is fed to it, where that stands, and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from specvlm.engine.decoder import Decoder
+from specvlm.engine.kv_cache import KVCache
+from specvlm.engine.tree import DraftTree, TreeShape
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A proposal, and what was fed while it grew."""
+
+    tree: DraftTree
+    numbers: list[int]
+    """For each node of the tree, its number while it grew."""
+    fed: list[int]
+    """Those numbers, in the order of their cache positions after the root's."""
+
+    @classmethod
+    def bare(cls, root: int) -> Grown:
+        """The root alone, for which no model was asked."""
+        return cls(DraftTree((root,), (-1,)), [0], [])
+
+    def fed_on(self, path: Sequence[int]) -> list[int]:
+        """Indices into `fed` of the nodes on a path."""
+        on_path = {self.numbers[node] for node in path}
+        return [index for index, number in enumerate(self.fed) if number in on_path]
+
+
+@dataclass(frozen=True)
+class Grower:
+    """Grows trees of one shape by asking a model, over a cache that it appends to."""
+
+    decoder: Decoder
+    shape: TreeShape
+    cache: KVCache
+    vocab_size: int
+    """No id from here on is proposed; the model's own vocabulary may be larger or smaller."""
+
+    def grow(self, text: list[int], position: int, max_depth: int) -> Grown:
+        """Feed `text`, which begins at `position` and ends with the root, and grow a tree from there."""
+        growth, fed = self.shape.sprout(text[-1], max_depth), []
+        root_position = position + len(text) - 1
+        logits = self._step(text, position + torch.arange(len(text)), None)[-1:]
+        while frontier := growth.extend(logits):
+            # A guess sees the prompt, the answer, its own ancestors and itself.
+            branches = [_branch(growth.parents, node) for node in frontier]
+            settled = self.cache.length - len(fed)
+            fed += frontier
+            sees = torch.tensor([[True] * settled + [number in branch for number in fed] for branch in branches])
+            depths = torch.tensor([len(branch) for branch in branches])
+            logits = self._step([growth.tokens[node] for node in frontier], root_position + depths, sees)
+        return Grown(*growth.finish(), fed)
+
+    def _step(
+        self, tokens: list[int], positions: Int[Tensor, " new"], mask: Bool[Tensor, "new length"] | None
+    ) -> Float[Tensor, "new vocab"]:
+        return self.decoder.step(torch.tensor(tokens), positions[None], mask, self.cache)[:, : self.vocab_size]
+
+
+def _branch(parents: list[int], node: int) -> set[int]:
+    """The node and its ancestors below the root."""
+    branch = set()
+    while node > 0:
+        branch.add(node)
+        node = parents[node]
+    return branch

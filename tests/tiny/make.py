@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
@@ -59,8 +59,9 @@ def family(model: PreTrainedModel, name: str = "tiny") -> Family:
     return family_of(model_type, name)(model, processor(model_type), name)
 
 
-def pair(target: PreTrainedModel, draft: PreTrainedModel | None) -> SpecVLM:
-    return SpecVLM(family(target, "tiny target"), family(draft, "tiny draft") if draft is not None else None)
+def pair(target: PreTrainedModel, draft: PreTrainedModel | Literal["self"] | None) -> SpecVLM:
+    made = family(draft, "tiny draft") if isinstance(draft, PreTrainedModel) else draft
+    return SpecVLM(family(target, "tiny target"), made)
 
 
 def llava_model(seed: int = 0, **sizes: Any) -> PreTrainedModel:

@@ -95,7 +95,7 @@ class FakeDecoder:
         self.prefills.append(self._forward(embeds.rows[:, 0].long(), positions, None, cache))
         if recorder is not None:
             rows = cache.layers[0].keys[:, :, cache.length - len(embeds) : cache.length, :1]
-            recorder.record(rows, cache.layers[0].keys[:, :, : cache.length, :1], 1.0)
+            recorder.record(rows, cache.layers[0].keys[:, :, : cache.length, :1], 1.0, layer=0)
         return self.language.logits(self.prefills[-1][-1])
 
     def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: TreeCache) -> Tensor:

@@ -16,7 +16,16 @@ HEADS = [(4, 4), (4, 2), (7, 1), (6, 3), (1, 1)]
 ROWS = [(1, 1), (1, 9), (3, 9), (9, 9), (26, 40)]
 """(rows, length of the cache)."""
 DIM = 8
-module = torch.nn.Identity()
+
+
+def attention_of(layer: int) -> torch.nn.Module:
+    """As transformers makes them: an attention module knows the number of its layer."""
+    made = torch.nn.Identity()
+    made.layer_idx = layer
+    return made
+
+
+module = attention_of(0)
 
 
 def inputs(heads: int, kv_heads: int, rows: int, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +113,7 @@ def test_scores_are_the_mean_attention_over_layers_heads_and_queries(dtype, head
     for layer in range(3):
         query, key, value = inputs(heads, kv_heads, rows, length, dtype)
         query = query * (layer + 1)
-        attention_forward(module, query, key, value, None, scaling=0.3, recorder=recorder)
+        attention_forward(attention_of(layer), query, key, value, None, scaling=0.3, recorder=recorder)
         causal = bias_of(causal_mask(rows, length, torch.device("cpu")))
         expected.append(weights_by_hand(query, key, causal, 0.3))
     scores = recorder.scores()
@@ -141,9 +150,42 @@ def test_only_the_text_behind_the_video_is_watched_whatever_pieces_it_comes_in(c
     assert torch.allclose(recorder.scores(), weights[:, first_row:].mean((0, 1))[:3], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize("chunk", [2, 9])
+def test_scores_per_head_are_what_each_layer_and_group_of_query_heads_looked_at(dtype, heads, kv_heads, chunk):
+    """And watching the heads one by one changes no bit of the scores of them all."""
+    length, first_row, columns = 9, 6, torch.tensor([1, 2, 5])
+    recorder, plain = ScoreRecorder(columns, first_row, per_head=True), ScoreRecorder(columns, first_row)
+    causal = bias_of(causal_mask(length, length, torch.device("cpu")))
+    layers, expected = [], []
+    for layer in range(3):
+        query, key, value = inputs(heads, kv_heads, length, length, dtype)
+        layers.append((query * (layer + 1), key, value))
+        weights = weights_by_hand(layers[-1][0], key, causal)[:, first_row:, columns]
+        groups = [weights[head : head + heads // kv_heads] for head in range(0, heads, heads // kv_heads)]
+        expected.append(torch.stack([group.mean((0, 1)) for group in groups]))
+    for start in range(0, length, chunk):  # as a prompt that is read in pieces: all layers, piece by piece
+        end = min(start + chunk, length)
+        for layer, (query, key, value) in enumerate(layers):
+            for watching in (recorder, plain):
+                piece = query[:, :, start:end], key[:, :, :end], value[:, :, :end]
+                attention_forward(attention_of(layer), *piece, None, recorder=watching)
+    by_head = recorder.scores_per_head()
+    assert by_head.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    assert torch.allclose(by_head.double(), torch.stack(expected), rtol=0, atol=tolerance)
+    assert torch.allclose(by_head.mean((0, 1)), recorder.scores(), rtol=0, atol=tolerance)
+    assert torch.equal(recorder.scores(), plain.scores())
+
+
 def test_scores_that_nobody_recorded_are_an_error():
     with pytest.raises(ValueError, match="no attention was recorded"):
         ScoreRecorder(torch.tensor([0])).scores()
+    recorder = ScoreRecorder(torch.tensor([0]))
+    attention_forward(module, *inputs(4, 2, 3, 9, torch.float32), None, recorder=recorder)
+    with pytest.raises(ValueError, match="per_head=True"):
+        recorder.scores_per_head()
 
 
 def test_without_a_video_there_is_nothing_to_score():

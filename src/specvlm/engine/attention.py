@@ -28,22 +28,24 @@ class ScoreRecorder:
 
     `columns` are the cache positions of the M video tokens, and `first_row` that of the first query that is watched:
     of the text behind the video. Each layer's matrix is reduced as soon as it is made, one K/V head at a time; float64
-    models are scored in float64, all others in float32.
+    models are scored in float64, all others in float32. `per_head` keeps what each layer and K/V head looked at too.
     """
 
-    def __init__(self, columns: Int[Tensor, " M"], first_row: int = 0) -> None:
-        self.columns, self.first_row = columns, first_row
+    def __init__(self, columns: Int[Tensor, " M"], first_row: int = 0, *, per_head: bool = False) -> None:
+        self.columns, self.first_row, self.per_head = columns, first_row, per_head
         self.seconds = 0.0
         self._total: Tensor | None = None
         self._num_rows = 0
+        self._by_layer: dict[int, Tensor] = {}
 
     def record(
         self,
         query: Float[Tensor, "1 heads rows dim"],
         key: Float[Tensor, "1 kv_heads length dim"],
         scaling: float,
-    ):
-        """Add one layer's attention. The rows are the last `rows` positions of the `length` cached ones."""
+        layer: int,
+    ) -> None:
+        """Add attention of one layer. The rows are the last `rows` positions of the `length` cached ones."""
         kv_heads, length = key.shape[1], key.shape[2]
         if self.first_row >= length:
             return
@@ -55,10 +57,15 @@ class ScoreRecorder:
         future = causal_mask(rows, length, key.device).logical_not_()
         folded = query.reshape(kv_heads, heads // kv_heads, rows, -1)
         total = torch.zeros(len(columns), dtype=wide, device=key.device)
+        by_head = []
         for head in range(kv_heads):
             logits = (folded[head].to(wide) @ key[0, head].to(wide).T) * scaling
             attention = logits.masked_fill_(future, float("-inf")).softmax(-1)
-            total += attention.sum((0, 1))[columns]
+            looks = attention.sum((0, 1))[columns]
+            total += looks
+            by_head.append(looks)
+        if self.per_head:
+            self._by_layer[layer] = self._by_layer.get(layer, 0) + torch.stack(by_head)
         self._total = total if self._total is None else self._total + total.to(self._total.device)
         self._num_rows += heads * rows
         self.seconds += time.perf_counter() - start
@@ -68,6 +75,18 @@ class ScoreRecorder:
         if self._total is None:
             raise ValueError("no attention was recorded: the model never called specvlm's attention function")
         return self._total / self._num_rows
+
+    def scores_per_head(self) -> Float[Tensor, "layers kv_heads M"]:
+        """Mean attention of each video token in each layer and K/V head, over the query heads that share it.
+
+        The mean over layers and heads is `scores`. Errors: ValueError if nothing was recorded, or not `per_head`.
+        """
+        if not self._by_layer:
+            raise ValueError("no attention was recorded per head: give per_head=True, and let the model prefill")
+        layers = [self._by_layer[layer] for layer in sorted(self._by_layer)]
+        totals = torch.stack([layer.to(layers[0].device) for layer in layers])
+        # Each layer and K/V head has an equal share of the rows that were summed.
+        return totals * (totals.shape[0] * totals.shape[1] / self._num_rows)
 
 
 def causal_mask(rows: int, length: int, device: torch.device) -> Bool[Tensor, "rows length"]:
@@ -102,7 +121,7 @@ def attention_forward(
     kv_heads, length = key.shape[1], key.shape[2]
     groups = heads // kv_heads
     if recorder is not None:
-        recorder.record(query, key, dim**-0.5 if scaling is None else scaling)
+        recorder.record(query, key, dim**-0.5 if scaling is None else scaling, module.layer_idx)  # type: ignore[arg-type]
     if attention_mask is None and rows == length:
         # The whole prompt at once: no mask to store, and the same kernel as stock sdpa.
         output = scaled_dot_product_attention(

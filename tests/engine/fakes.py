@@ -13,7 +13,7 @@ from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.kv_cache import KVCache, TreeCache
 
 Positions = tuple[tuple[int, ...], ...]
 
@@ -98,28 +98,31 @@ class FakeDecoder:
             recorder.record(rows, cache.layers[0].keys[:, :, : cache.length, :1], 1.0, layer=0)
         return self.language.logits(self.prefills[-1][-1])
 
-    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: TreeCache) -> Tensor:
+    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
         assert positions.shape == (1, len(tokens))
         self.steps.append(self._forward(tokens, positions.expand(self.rows, -1), mask, cache))
         return torch.stack([self.language.logits(seen) for seen in self.steps[-1]])
 
-    def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: TreeCache) -> list[Seen]:
+    def _forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> list[Seen]:
         rows = torch.cat([tokens[None], positions]).T.double()[None, None]
-        for layer in range(len(cache.layers)):
-            cache.update(rows, -rows, layer)
+        layers = [cache.update(rows, -rows, layer) for layer in range(len(cache.layers))]
         new, length = len(tokens), cache.length
         if mask is None:
             mask = torch.tensor([[place <= length - new + row for place in range(length)] for row in range(new)])
         assert mask.shape == (new, length)
         assert mask[:, length - new :].diagonal().all()  # every row sees itself
-        return [seen_in(cache, row.nonzero()[:, 0]) for row in mask]
+        return [_seen(layers, row.nonzero()[:, 0]) for row in mask]
 
 
-def seen_in(cache: TreeCache, places: Tensor | slice = slice(None)) -> Seen:
-    """Tokens and positions that are held at `places`; keys and values of all layers must agree."""
-    for layer in cache.layers:
-        held, negated = (store[0, 0, : cache.length] for store in (layer.keys, layer.values))
-        assert torch.equal(held, -negated)
-        assert torch.equal(held, cache.layers[0].keys[0, 0, : cache.length])
-    tokens, *positions = held[places].long().T.tolist()
+def seen_in(cache: TreeCache) -> Seen:
+    """Tokens and positions that a cache holds."""
+    return _seen([(layer.keys[:, :, : cache.length], layer.values[:, :, : cache.length]) for layer in cache.layers])
+
+
+def _seen(layers: list[tuple[Tensor, Tensor]], places: Tensor | slice = slice(None)) -> Seen:
+    """Tokens and positions of the rows at `places`; keys and values of all layers must agree."""
+    for keys, values in layers:
+        assert torch.equal(keys, -values)
+        assert torch.equal(keys, layers[0][0])
+    tokens, *positions = layers[0][0][0, 0, places].long().T.tolist()
     return Seen(tuple(tokens), tuple(map(tuple, positions)))

@@ -55,7 +55,7 @@ def test_an_answer_is_that_of_stock_generate_with_figures_about_it(video, sample
     stats, num_video_tokens = answer.stats, 25 if video is not None else 0
     assert (stats.num_tokens, stats.num_video_tokens) == (24, num_video_tokens)
     assert stats.num_kept == (12 if video is not None else 0) + num_video_tokens % 2
-    assert stats.num_prompt_tokens == len(pair().target.prepare(video, QUESTION).input_ids)
+    assert stats.num_prompt_tokens == len(pair().target.prepare([video], QUESTION).input_ids)
     assert stats.num_accepted > 0
     assert (alone.stats.num_rounds, right.stats.num_rounds, alone.stats.num_drafted) == (23, 23, 0)
     for figures in (answer.stats, alone.stats, right.stats):
@@ -96,14 +96,14 @@ def test_a_pruner_is_told_what_the_target_attends_to(num_text_tokens):
     Where no text follows the video, the prompt's last token takes its place.
     """
     family, pruner = pair().target, Listening()
-    inputs = dict(family.prepare(VIDEO, QUESTION).model_inputs)
+    inputs = dict(family.prepare([VIDEO], QUESTION).model_inputs)
     end = int((inputs["input_ids"][0] == family.model.config.video_token_id).nonzero()[-1]) + 1 + num_text_tokens
     inputs |= {name: inputs[name][:, :end] for name in ("input_ids", "attention_mask")}
     prompt = family.prompt_from_inputs(inputs)
     options, stats = Options(pruner=pruner, pruning_ratio=0.6, max_new_tokens=12), Stats()
-    recipe = prepare_generation(family.model, family.tokenizer, prompt.input_ids, options)
-    sequence = request.begin(family, pair().draft, prompt, recipe, options, stats)
-    tokens = [token for piece in request.run(family, pair().draft, prompt, options, sequence) for token in piece]
+    recipe = prepare_generation(family, prompt.input_ids, options)
+    sequence = request.begin(pair().pair, prompt, recipe, options, stats)
+    tokens = [token for piece in request.run(pair().pair, prompt, options, sequence) for token in piece]
 
     eager = copy.deepcopy(family.model)
     eager.set_attn_implementation("eager")
@@ -117,7 +117,7 @@ def test_a_pruner_is_told_what_the_target_attends_to(num_text_tokens):
     expected = attentions[:, 0, :, first:].mean((0, 1, 2))[prompt.video_mask]
     assert torch.allclose(context.scores, expected, rtol=0, atol=1e-7)
     assert context.features is not None
-    assert torch.equal(context.features, family.embed(prompt)[prompt.video_mask])
+    assert torch.equal(context.features, family.embed(prompt, family.see(prompt)).rows[prompt.video_mask])
     assert torch.equal(context.frame_ids, prompt.frame_ids)
     assert torch.equal(context.place_ids, prompt.place_ids)
     right = family.model.generate(**doubled, max_new_tokens=12, do_sample=False)
@@ -296,7 +296,7 @@ def test_an_answer_that_could_outgrow_a_sliding_window_is_refused_however_little
     config.layer_types, config.sliding_window = ["full_attention", "sliding_attention", "sliding_attention"], 80
     config.use_sliding_window = True
     vlm = tiny.llava_pair(model, None)
-    num_prompt_tokens = len(vlm.target.prepare(VIDEO, QUESTION).input_ids)
+    num_prompt_tokens = len(vlm.target.prepare([VIDEO], QUESTION).input_ids)
     fits = 80 - num_prompt_tokens - 1
     assert len(vlm.generate(VIDEO, QUESTION, max_new_tokens=fits).token_ids) == fits
     with pytest.raises(ModelError, match=f"sliding window of 80 positions and this answer needs {80 + 1}"):
@@ -308,7 +308,7 @@ def test_an_answer_that_could_outgrow_a_sliding_window_is_refused_however_little
 
 def test_the_oracle_is_generate_itself():
     """Written out as a user of transformers would."""
-    prompt: Prompt = pair().target.prepare(VIDEO, QUESTION)
+    prompt: Prompt = pair().target.prepare([VIDEO], QUESTION)
     inputs = {
         name: value.double() if value.is_floating_point() else value for name, value in prompt.model_inputs.items()
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
 from specvlm.errors import OptionError
@@ -13,6 +13,8 @@ from specvlm.prompt import PositionPolicy
 from specvlm.pruning import Pruner, make_pruner
 
 TreeName = Literal["dynamic", "paper", "chain"]
+VisionPolicy = Literal["auto", "shared", "spared", "full"]
+SelfScope = Literal["prompt", "head"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,16 @@ class Options:
     """Frames taken evenly from the video (default 32 when `fps` isn't given either)."""
     fps: float | None = None
     """Frames per second taken from the video, instead of `num_frames`."""
+    min_pixels: int | None = None
+    """Frames are enlarged to at least this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
+    max_pixels: int | None = None
+    """Frames are shrunk to at most this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
+    total_pixels: int | None = None
+    """Most pixels of all frames of a video together, as qwen-vl-utils counts them (Qwen-VL; default: no bound)."""
+    more_videos: tuple[Any, ...] = ()
+    """More videos for the same question, behind the first (Qwen-VL)."""
+    images: tuple[Any, ...] = ()
+    """Images for the same question, behind the videos (Qwen-VL)."""
     system: str | None = None
     """System prompt, in front of the conversation."""
     history: tuple[tuple[str, str], ...] = ()
@@ -35,8 +47,17 @@ class Options:
     """Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`."""
     pruning_ratio: float = 0.9
     """Fraction of the video tokens that the draft never sees."""
-    positions: PositionPolicy = "original"
-    """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up."""
+    positions: PositionPolicy | None = None
+    """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up (default: as the
+    model's family does best)."""
+    prune_images: bool = False
+    """Prune images too, each like a video of one frame."""
+    vision: VisionPolicy = "auto"
+    """How the draft sees: `shared`, through the target's eyes, if both have the same vision tower; `spared`, with its
+    own tower on the frames of kept tokens alone; `full`, on all frames; `auto`: shared if possible, else spared."""
+    self_scope: SelfScope = "prompt"
+    """What a target that is its own draft keeps: the same tokens everywhere (`prompt`), or in each layer and head those
+    that it looks at there (`head`)."""
     tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
     """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
     depth: int | None = None
@@ -71,7 +92,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.fps is not None:
             raise OptionError("give num_frames or fps, not both")
-        for name in ("num_frames", "depth", "num_nodes", "width", "prefill_chunk"):
+        counts = ("num_frames", "depth", "num_nodes", "width", "prefill_chunk")
+        for name in (*counts, "min_pixels", "max_pixels", "total_pixels"):
             self._check(name, lambda value: _is_int(value) and value >= 1, "a whole number of 1 or more")
         for name in ("max_new_tokens", "top_k"):
             self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
@@ -81,7 +103,13 @@ class Options:
         self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
         for name in ("min_p", "pruning_ratio"):
             self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
-        self._check("positions", lambda value: value in ("compact", "original"), "'compact' or 'original'")
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise OptionError(f"min_pixels must not be above max_pixels, and {self.min_pixels} > {self.max_pixels}")
+        for name, choices in (("positions", PositionPolicy), ("vision", VisionPolicy), ("self_scope", SelfScope)):
+            self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
+        for name in ("more_videos", "images"):
+            self._check(name, lambda value: isinstance(value, (tuple, list)), "a tuple, even of one")
+        self._check("prune_images", lambda value: isinstance(value, bool), "True or False")
         if isinstance(self.stop, str):
             raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
         self._check("stop", lambda value: _is_row(value, lambda s: isinstance(s, str) and s), "a tuple of strings")

@@ -44,11 +44,12 @@ def generate_stock(
         return (), "length"
     model = family.model
     inputs = {
-        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        # What isn't pixels stays as exact as it came: times decide positions.
+        name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
         for name, value in prompt.model_inputs.items()
     }
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices, enabled=options.seed is not None):
+    with family.as_found(), torch.random.fork_rng(devices, enabled=options.seed is not None):
         if options.seed is not None:
             torch.manual_seed(options.seed)
         output: Any = cast(Any, model).generate(
@@ -64,6 +65,6 @@ def generate_stock(
         return tokens, "stop"
     criterion = None
     if options.stop or model.generation_config.stop_strings:  # one of them may end just where the length does
-        rules = prepare_generation(model, family.tokenizer, prompt.input_ids, options)
+        rules = prepare_generation(family, prompt.input_ids, options)
         criterion = rules.stopping(options.max_new_tokens).criterion
     return tokens, "stop" if criterion is not None and criterion(output) else "length"

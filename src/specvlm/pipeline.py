@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -16,8 +17,9 @@ from specvlm.compare import Comparison, compare
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
-from specvlm.families import Family, check_pair, load_family
+from specvlm.families import Draft, Family, Pair, PixelBudget, load_family
 from specvlm.families.generation import prepare_generation
+from specvlm.families.pair import keep_one_tower
 from specvlm.options import Options
 from specvlm.oracle import generate_stock
 from specvlm.prompt import Prompt
@@ -48,21 +50,27 @@ def load(
     """Load a target and its draft.
 
     Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair. Without a draft the
-    target decodes by itself, through the same loop. `dtype` ("auto": the checkpoint's), `device_map` and `attn` (the
-    attention of stock `generate` and of the vision tower; decoding has its own) go to `from_pretrained`. `processor`
-    is for model objects that came from no checkpoint.
+    target decodes by itself, through the same loop; with `draft="self"` it is its own draft, over a pruned copy of its
+    own memory. Where both vision towers have the same weights, they run once, and one copy of a draft loaded here is
+    kept. `dtype` ("auto": the checkpoint's), `device_map` and `attn` (the attention of stock `generate` and of the
+    vision tower; decoding has its own) go to `from_pretrained`. `processor` is for model objects that came from no
+    checkpoint.
 
     Errors: ModelError for a checkpoint that can't be loaded, isn't supported, or doesn't fit its partner; OptionError.
     """
     if target == "pocket" and draft is None:
         draft = "pocket"
     how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
-    families = [
-        load_family(_locate(source, role), **how)
-        for source, role in ((target, "target"), (draft, "draft"))
-        if source is not None
-    ]
-    return SpecVLM(*families)
+    loaded = load_family(_locate(target, "target"), **how)
+    if draft is None:
+        return SpecVLM(loaded)
+    if isinstance(draft, str) and draft == "self":
+        return SpecVLM(loaded, "self")
+    guesser = load_family(_locate(draft, "draft"), **how)
+    vlm = SpecVLM(loaded, guesser)
+    if vlm.pair.one_tower and not isinstance(draft, PreTrainedModel):
+        keep_one_tower(loaded, guesser)
+    return vlm
 
 
 def _locate(source: Source, role: str) -> Source:
@@ -72,11 +80,17 @@ def _locate(source: Source, role: str) -> Source:
 class SpecVLM:
     """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
 
-    def __init__(self, target: Family, draft: Family | None = None) -> None:
+    def __init__(self, target: Family, draft: Draft = None) -> None:
         """Errors: ModelError if the two can't work together."""
-        if draft is not None:
-            check_pair(target, draft)
-        self.target, self.draft = target, draft
+        self.pair = Pair.of(target, draft)
+
+    @property
+    def target(self) -> Family:
+        return self.pair.target
+
+    @property
+    def draft(self) -> Draft:
+        return self.pair.draft
 
     def generate(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
         """Answer a question about a video: the target's own tokens, sooner.
@@ -99,13 +113,13 @@ class SpecVLM:
         It may be closed at any time. Errors come with the first piece, not with the call.
         """
         options, stats, prompt = self._prepare(video, question, options, overrides)
-        recipe = prepare_generation(self.target.model, self.target.tokenizer, prompt.input_ids, options)
+        recipe = prepare_generation(self.target, prompt.input_ids, options)
         generator = None
         if options.seed is not None:
             generator = torch.Generator(self.target.decoder.device).manual_seed(options.seed)
-        sequence = request.begin(self.target, self.draft, prompt, recipe, options, stats, generator)
+        sequence = request.begin(self.pair, prompt, recipe, options, stats, generator)
         stream = TextStream(self.target.tokenizer)
-        for tokens in request.run(self.target, self.draft, prompt, options, sequence):
+        for tokens in request.run(self.pair, prompt, options, sequence):
             if piece := stream.add(tokens):
                 yield piece
         rest, text = stream.finish()
@@ -143,7 +157,19 @@ class SpecVLM:
             raise OptionError("the question is empty: ask something")
         stats = Stats()
         with stats.phase("decode_video"):
-            loaded = None if video is None else videos.load(video, num_frames=options.num_frames, fps=options.fps)
+            clips = [
+                videos.load(source, num_frames=options.num_frames, fps=options.fps)
+                for source in (video, *options.more_videos)
+                if source is not None
+            ]
+            images = [np.array(source) for source in options.images]
         with stats.phase("preprocess"):
-            prompt = self.target.prepare(loaded, question, system=options.system, history=options.history)
+            prompt = self.target.prepare(
+                clips,
+                question,
+                images=images,
+                pixels=PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels),
+                system=options.system,
+                history=options.history,
+            )
         return options, stats, prompt

@@ -5,41 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.borrowed_cache import BorrowedCache
 from specvlm.engine.drafting import Drafter, ModelDrafter, NoDrafter
 from specvlm.engine.loop import decode, first_token, prefill
+from specvlm.engine.self_drafting import SelfDrafter
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Stats
-from specvlm.families import Family
+from specvlm.errors import OptionError
+from specvlm.families import Family, Pair
+from specvlm.families.base import Seen
 from specvlm.families.generation import Recipe
 from specvlm.options import Options
 from specvlm.prompt import Prompt
-from specvlm.pruning import PruningContext, num_to_keep
+from specvlm.pruning import num_kept_tokens, select_per_clip, select_per_head
 
 MAX_PREALLOCATED_TOKENS = 4096
 """A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
 
 
 def begin(
-    target: Family,
-    draft: Family | None,
+    pair: Pair,
     prompt: Prompt,
     recipe: Recipe,
     options: Options,
     stats: Stats,
     generator: torch.Generator | None = None,
 ) -> Sequence:
-    """The state of an answer that has not begun: an empty cache of the right size, the rules it will follow."""
+    """The state of an answer that has not begun: an empty cache of the right size, the rules it will follow.
+
+    Errors: OptionError for options that this pair can't follow.
+    """
+    if options.vision == "shared" and not pair.one_tower:
+        raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
+    if options.positions == "compact" and pair.draft == "self":
+        raise OptionError("positions='compact' is for a draft model: a target that is its own draft moves nothing")
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
     stopping = recipe.stopping(options.max_new_tokens)
-    num_nodes = 1 if draft is None else options.tree_shape().max_nodes
+    num_nodes = 1 if pair.draft is None else options.tree_shape().max_nodes
     fixed = prompt.num_tokens + num_nodes
     return Sequence(
         prompt_ids=prompt.input_ids,
-        positions=prompt.position_ids.amax(1) + 1,
-        cache=target.decoder.new_cache(
+        next_position=prompt.next_position,
+        cache=pair.target.decoder.new_cache(
             fixed + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS), fixed + stopping.max_new_tokens
         ),
         chooser=recipe.chooser(generator),
@@ -48,24 +60,26 @@ def begin(
     )
 
 
-def run(
-    target: Family, draft: Family | None, prompt: Prompt, options: Options, sequence: Sequence
-) -> Iterator[tuple[int, ...]]:
+def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Iterator[tuple[int, ...]]:
     """Yield the tokens of the answer as they become known; afterwards `sequence` holds them and the reason to stop."""
     if sequence.num_left < 1:
         sequence.finish_reason = "length"
         return
-    stats = sequence.stats
+    target, stats = pair.target, sequence.stats
     pruner = options.make_pruner()
-    num_keep = num_to_keep(prompt.num_video_tokens, options.pruning_ratio)
-    prunes = draft is not None and num_keep < prompt.num_video_tokens
+    spared = frozenset() if options.prune_images else prompt.still_ids
+    num_keep = num_kept_tokens(options.pruning_ratio, prompt.clip_ids, spared)
+    prunes = pair.draft is not None and num_keep < prompt.num_video_tokens
+    by_head = pair.draft == "self" and options.self_scope == "head"
 
     with stats.phase("vision_target"):
-        embeds = target.embed(prompt)
+        seen = target.see(prompt)
+        embeds = target.embed(prompt, seen)
     recorder = None
     if prunes and pruner.needs_scores:
         # The text behind the video is watched, and where there is none the prompt's last token.
-        recorder = ScoreRecorder(prompt.video_mask.nonzero()[:, 0], min(prompt.split, prompt.num_tokens - 1))
+        columns, first_row = prompt.video_mask.nonzero()[:, 0], min(prompt.split, prompt.num_tokens - 1)
+        recorder = ScoreRecorder(columns, first_row, per_head=by_head)
     with stats.phase("prefill_target"):
         logits = prefill(target.decoder, sequence, embeds, prompt.position_ids, recorder, options.prefill_chunk)
     if recorder is not None:
@@ -74,35 +88,58 @@ def run(
     if sequence.finish_reason is not None:
         return
 
-    if draft is None:
+    if pair.draft is None:
         yield from decode(target.decoder, sequence, NoDrafter())
         return
+    kept = torch.arange(prompt.num_video_tokens)
     if prunes:
         with stats.phase("pruning"):
-            context = PruningContext(
-                num_keep=num_keep,
+            select = select_per_head if by_head else select_per_clip
+            kept = select(
+                pruner,
+                pruning_ratio=options.pruning_ratio,
+                clip_ids=prompt.clip_ids,
+                spared=spared,
                 frame_ids=prompt.frame_ids,
                 place_ids=prompt.place_ids,
-                scores=recorder.scores().cpu() if recorder is not None else None,
-                features=embeds[prompt.video_mask.to(embeds.device)] if pruner.needs_features else None,
+                scores=None if recorder is None else recorder.scores_per_head() if by_head else recorder.scores(),
+                features=embeds.rows[prompt.video_mask.to(embeds.rows.device)] if pruner.needs_features else None,
             )
-            kept = pruner.select(context)
-            prompt = prompt.prune(kept.cpu(), options.positions)
-            stats.num_kept = len(kept)
+        stats.num_kept = kept.shape[-1]
     del embeds, logits
-    yield from decode(target.decoder, sequence, _make_drafter(target, draft, prompt, options, sequence))
+    if pair.draft == "self":
+        drafter = _draft_by_itself(pair.target, prompt, kept, options, sequence)
+    else:
+        drafter = _draft_by_model(pair, pair.draft, prompt, kept, seen, options, sequence)
+    del seen
+    yield from decode(target.decoder, sequence, drafter)
 
 
-def _make_drafter(target: Family, draft: Family, prompt: Prompt, options: Options, sequence: Sequence) -> Drafter:
-    """The draft, having seen the pruned prompt."""
+def _draft_by_model(
+    pair: Pair, draft: Family, prompt: Prompt, kept: Int[Tensor, " K"], seen: Seen, options: Options, sequence: Sequence
+) -> Drafter:
+    """A smaller model that knows the video tokens `kept` alone."""
+    pruned = prompt.prune(kept, options.positions or draft.positions)
     with sequence.stats.phase("vision_draft"):
-        embeds = draft.embed(prompt)
+        if options.vision == "full":
+            seen = draft.see(prompt)
+        elif options.vision == "spared" or not pair.one_tower:
+            seen = draft.see(pruned)
+        embeds = draft.embed(pruned, seen)
     with sequence.stats.phase("prefill_draft"):
-        return ModelDrafter(
-            draft.decoder,
-            options.tree_shape(),
-            embeds,
-            prompt.position_ids,
-            min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS),
-            target.decoder.vocab_size,
-        )
+        shape = options.tree_shape()
+        room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + shape.max_nodes
+        cache = draft.decoder.new_cache(pruned.num_tokens + room)
+        draft.decoder.prefill(embeds, pruned.position_ids, cache)
+        sequence.stats.draft_bytes = cache.nbytes
+        return ModelDrafter(draft.decoder, shape, cache, pruned.next_position, pair.target.vocab_size)
+
+
+def _draft_by_itself(
+    target: Family, prompt: Prompt, kept: Int[Tensor, "*heads K"], options: Options, sequence: Sequence
+) -> Drafter:
+    """The target, looking at the video tokens `kept` of its own cache alone: there is nothing to see or to prefill."""
+    with sequence.stats.phase("pruning"):
+        cache = BorrowedCache(sequence.cache, prompt.video_mask.nonzero()[:, 0], kept)
+        sequence.stats.draft_bytes = cache.extra_bytes
+    return SelfDrafter(target.decoder, options.tree_shape(), cache, sequence.next_position, target.vocab_size)

@@ -12,12 +12,14 @@ from torch import Tensor
 import tiny
 from engine.trees import all_parents, words
 from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.loop import prefill
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.sequence import Sequence, Stopping
 from specvlm.engine.tree import PAPER_TREE, DraftTree
 from specvlm.errors import ModelError
+from specvlm.families import Family
 from specvlm.families.decoder import HFDecoder
 from specvlm.prompt import Prompt
 
@@ -32,18 +34,22 @@ def model(dtype: torch.dtype = torch.float64, heads: int = 4, kv_heads: int = 2)
 
 @lru_cache
 def prompt() -> Prompt:
-    return tiny.llava(model()).prepare(tiny.video(6), "what happens?")
+    return tiny.llava(model()).prepare([tiny.video(6)], "what happens?")
 
 
 def decoder_of(stock) -> HFDecoder:
     return HFDecoder(stock.model.language_model, stock.lm_head, "tiny")
 
 
+def embeds_of(family: Family, prompt: Prompt) -> Embeds:
+    return family.embed(prompt, family.see(prompt))
+
+
 def prefilled(stock) -> tuple[HFDecoder, TreeCache, Tensor]:
     """A decoder that has read the prompt, and the logits that follow."""
     family = tiny.llava(stock)
     cache = family.decoder.new_cache(prompt().num_tokens + 30)
-    logits = family.decoder.prefill(family.embed(prompt()), prompt().position_ids, cache)
+    logits = family.decoder.prefill(embeds_of(family, prompt()), prompt().position_ids, cache)
     return family.decoder, cache, logits
 
 
@@ -107,10 +113,10 @@ def test_tokens_without_a_mask_are_read_one_after_the_other():
 @pytest.mark.parametrize("chunk", [1, 2, 7, 46, 47])
 def test_a_prompt_may_be_read_in_pieces(chunk):
     family = tiny.llava(model())
-    embeds, cache = family.embed(prompt()), family.decoder.new_cache(47)
+    embeds, cache = embeds_of(family, prompt()), family.decoder.new_cache(47)
     for start in range(0, len(embeds), chunk):
-        piece = slice(start, start + chunk)
-        logits = family.decoder.prefill(embeds[piece], prompt().position_ids[:, piece], cache)
+        end = min(start + chunk, len(embeds))
+        logits = family.decoder.prefill(embeds.piece(start, end), prompt().position_ids[:, start:end], cache)
     assert torch.allclose(logits, prefilled(model())[2], rtol=0, atol=1e-10)
 
 
@@ -140,13 +146,13 @@ def test_scores_are_the_attention_that_stock_eager_computes(heads, kv_heads):
     """
     stock = model(torch.float64, heads, kv_heads)
     family = tiny.llava(stock)
-    embeds, cache, split = family.embed(prompt()), family.decoder.new_cache(47), prompt().split
+    embeds, cache, split = embeds_of(family, prompt()), family.decoder.new_cache(47), prompt().split
     recorder = ScoreRecorder(prompt().video_mask.nonzero()[:, 0], first_row=split)
     family.decoder.prefill(embeds, prompt().position_ids, cache, recorder)
     eager = copy.deepcopy(stock)
     eager.set_attn_implementation("eager")
     with torch.no_grad():
-        attentions = eager.model.language_model(inputs_embeds=embeds[None], output_attentions=True).attentions
+        attentions = eager.model.language_model(inputs_embeds=embeds.rows[None], output_attentions=True).attentions
     expected = torch.stack(attentions)[:, 0, :, split:].mean((0, 1, 2))[prompt().video_mask]
     assert len(expected) == prompt().num_video_tokens
     assert torch.allclose(recorder.scores(), expected, rtol=0, atol=1e-7)
@@ -157,11 +163,11 @@ def test_a_recorder_changes_no_bit_of_what_the_target_computes(dtype):
     """The target's numbers never depend on the pruner: whether it needs scores is all that a pruner could change."""
     family = tiny.llava(model(dtype))
     for seed in range(5):
-        asked = family.prepare(tiny.video(6, seed=seed), "what happens?")
-        embeds, results = family.embed(asked), []
+        asked = family.prepare([tiny.video(6, seed=seed)], "what happens?")
+        embeds, results = embeds_of(family, asked), []
         for recorder in (None, ScoreRecorder(asked.video_mask.nonzero()[:, 0], first_row=asked.split)):
             cache = family.decoder.new_cache(47)
-            sequence = Sequence(asked.input_ids, torch.tensor([47]), cache, Chooser(), Stopping(1))
+            sequence = Sequence(asked.input_ids, 47, cache, Chooser(), Stopping(1))
             results.append((prefill(family.decoder, sequence, embeds, asked.position_ids, recorder), cache))
         (plain, plain_cache), (watched, watched_cache) = results
         assert torch.equal(plain, watched)

@@ -29,7 +29,7 @@ def plain(thing: Any) -> Any:
 
 
 def prepared(model, **options: Any) -> Recipe:
-    return prepare_generation(model, tiny.tokenizer(), IDS, Options(**options))
+    return prepare_generation(tiny.family(model), IDS, Options(**options))
 
 
 SHIPPED = [

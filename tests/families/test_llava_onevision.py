@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tiny
+from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family
 from specvlm.families import llava_onevision as module
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.prompt import Prompt
 from specvlm.video import Video
 
 VIDEO = tiny.video(6)
@@ -72,7 +74,7 @@ CONVERSATIONS = {
 def test_a_prompt_is_what_template_and_processor_make(name, num_frames):
     options, conversation = CONVERSATIONS[name]
     video = tiny.video(num_frames)
-    prompt = family().prepare(video, QUESTION, **options)
+    prompt = family().prepare([video], QUESTION, **options)
     expected = as_a_user_would(video, conversation)
     assert prompt.model_inputs.keys() == expected.keys()
     assert all(torch.equal(prompt.model_inputs[key], value) for key, value in expected.items())
@@ -81,19 +83,23 @@ def test_a_prompt_is_what_template_and_processor_make(name, num_frames):
 
 
 def test_without_a_video_it_is_text_alone():
-    prompt = family().prepare(None, QUESTION)
+    prompt = family().prepare([], QUESTION)
     expected = as_a_user_would(None, [{"role": "user", "content": [text(QUESTION)]}])
     assert torch.equal(prompt.input_ids, expected["input_ids"][0])
     assert prompt.num_video_tokens == prompt.split == 0
     assert not prompt.video_mask.any()
-    assert torch.equal(family().embed(prompt), family().decoder.embed(prompt.input_ids))
+    assert torch.equal(embedded(family(), prompt), family().decoder.embed(prompt.input_ids))
 
 
 def test_each_video_token_knows_its_frame_and_its_place():
-    prompt = family().prepare(VIDEO, QUESTION)
+    prompt = family().prepare([VIDEO], QUESTION)
     assert prompt.video_mask.equal(prompt.input_ids == family().model.config.video_token_id)
     assert prompt.frame_ids.tolist() == [frame for frame in range(6) for _ in range(4)] + [5]
     assert prompt.place_ids.tolist() == [0, 1, 2, 3] * 6 + [-1]  # the newline closes the video, and has no place
+
+
+def embedded(family: Family, prompt: Prompt) -> Tensor:
+    return family.embed(prompt, family.see(prompt)).rows
 
 
 @contextmanager
@@ -121,23 +127,23 @@ def test_embeddings_and_logits_are_the_models_own(dtype, num_frames):
     """20 frames are more than one batch of the vision tower."""
     assert module.FRAMES_PER_BATCH < 20
     ours = family(dtype)
-    prompt = ours.prepare(None if num_frames is None else tiny.video(num_frames), QUESTION)
-    embeds = ours.embed(prompt)
+    prompt = ours.prepare([] if num_frames is None else [tiny.video(num_frames)], QUESTION)
+    embeds = embedded(ours, prompt)
     expected_embeds, expected_logits = stock_forward(ours, dict(prompt.model_inputs))
     exact = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}[dtype]
     assert embeds.dtype == dtype
     assert torch.allclose(embeds, expected_embeds, rtol=0, atol=exact * float(expected_embeds.abs().max()))
-    logits = ours.decoder.prefill(embeds, prompt.position_ids, ours.decoder.new_cache(prompt.num_tokens))
+    logits = ours.decoder.prefill(Embeds(embeds), prompt.position_ids, ours.decoder.new_cache(prompt.num_tokens))
     assert torch.allclose(logits, expected_logits, rtol=0, atol=exact * float(expected_logits.abs().max()))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 7])
 def test_the_tower_sees_a_bounded_number_of_frames_at_once(monkeypatch, batch):
-    prompt = family().prepare(VIDEO, QUESTION)
-    whole = family().embed(prompt)
+    prompt = family().prepare([VIDEO], QUESTION)
+    whole = embedded(family(), prompt)
     monkeypatch.setattr(module, "FRAMES_PER_BATCH", batch)
     with called(family().model.model.vision_tower) as calls:
-        assert torch.allclose(family().embed(prompt), whole, rtol=0, atol=1e-12)
+        assert torch.allclose(embedded(family(), prompt), whole, rtol=0, atol=1e-12)
     sizes = [len(args[0] if args else kwargs["pixel_values"]) for args, kwargs in calls]
     assert sum(sizes) == 6
     assert max(sizes) <= batch
@@ -147,22 +153,22 @@ def test_the_tower_sees_a_bounded_number_of_frames_at_once(monkeypatch, batch):
 @given(st.lists(st.booleans(), min_size=25, max_size=25), st.sampled_from(["compact", "original"]))
 def test_a_pruned_prompt_embeds_as_the_rows_that_are_left(keeps, positions):
     """And only the frames that it still mentions go through the vision tower."""
-    prompt = family().prepare(VIDEO, QUESTION)
+    prompt = family().prepare([VIDEO], QUESTION)
     kept = torch.tensor(keeps).nonzero()[:, 0]
     pruned = prompt.prune(kept, positions)
-    whole = family().embed(prompt)
+    whole = embedded(family(), prompt)
     with called(family().model.model.vision_tower) as calls:
-        embeds = family().embed(pruned)
+        embeds = embedded(family(), pruned)
     assert torch.allclose(embeds, whole[prompt.kept_tokens(kept)], rtol=0, atol=1e-12)
     frames = {int(frame) for frame, place in zip(pruned.frame_ids, pruned.place_ids, strict=True) if place >= 0}
     assert sum(len(args[0] if args else kwargs["pixel_values"]) for args, kwargs in calls) == len(frames)
 
 
 def test_embedding_changes_neither_prompt_nor_weights():
-    prompt = family().prepare(VIDEO, QUESTION)
+    prompt = family().prepare([VIDEO], QUESTION)
     inputs = {key: value.clone() for key, value in prompt.model_inputs.items()}
     weights = {name: weight.clone() for name, weight in family().model.state_dict().items()}
-    embeds = family().embed(prompt)
+    embeds = embedded(family(), prompt)
     embeds.zero_()
     assert all(torch.equal(prompt.model_inputs[key], value) for key, value in inputs.items())
     assert all(torch.equal(weight, weights[name]) for name, weight in family().model.state_dict().items())
@@ -178,14 +184,14 @@ def test_embedding_changes_neither_prompt_nor_weights():
         {"question": "what?", "history": (("where?", "in the <video>"),)},
     ],
 )
-@pytest.mark.parametrize("video", [VIDEO, None], ids=["video", "text"])
-def test_text_that_would_be_taken_for_a_video_is_refused(video, options):
+@pytest.mark.parametrize("videos", [[VIDEO], []], ids=["video", "text"])
+def test_text_that_would_be_taken_for_a_video_is_refused(videos, options):
     with pytest.raises(OptionError, match=r"'<video>'.*reword"):
-        family().prepare(video, **options)
+        family().prepare(videos, **options)
 
 
 def inputs(**changes: Tensor) -> dict[str, Tensor]:
-    return dict(family().prepare(VIDEO, QUESTION).model_inputs) | changes
+    return dict(family().prepare([VIDEO], QUESTION).model_inputs) | changes
 
 
 @pytest.mark.parametrize(
@@ -219,9 +225,9 @@ def test_a_processor_that_counts_other_tokens_than_the_tower_is_refused():
 def test_without_a_processor_it_answers_what_is_tokenised_and_says_so_about_the_rest():
     bare = LlavaOnevision(family().model, None, "bare")
     prompt = bare.prompt_from_inputs(inputs())
-    assert torch.equal(bare.embed(prompt), family().embed(prompt))
+    assert torch.equal(embedded(bare, prompt), embedded(family(), prompt))
     with pytest.raises(ModelError, match="bare came without a processor"):
-        bare.prepare(VIDEO, QUESTION)
+        bare.prepare([VIDEO], QUESTION)
 
 
 def test_its_caches_are_empty_and_of_the_size_that_was_asked_for():

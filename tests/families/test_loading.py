@@ -46,8 +46,8 @@ def test_a_path_is_loaded_in_the_checkpoints_dtype(checkpoint, kind):
     assert family.name == str(checkpoint)
     assert family.model.dtype == family.decoder.dtype == torch.bfloat16
     assert not family.model.training
-    prompt = family.prepare(tiny.video(2), "what?")
-    assert torch.equal(prompt.input_ids, tiny.llava(family.model).prepare(tiny.video(2), "what?").input_ids)
+    prompt = family.prepare([tiny.video(2)], "what?")
+    assert torch.equal(prompt.input_ids, tiny.llava(family.model).prepare([tiny.video(2)], "what?").input_ids)
 
 
 @pytest.mark.parametrize("dtype", ["float32", torch.float64])

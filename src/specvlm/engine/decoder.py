@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.kv_cache import KVCache, TreeCache
+
+
+@dataclass(frozen=True, eq=False)
+class Embeds:
+    """What a language model reads of a prompt: a row for each of its L tokens and, where a model takes visual features
+    in at several depths (DeepStack, arXiv:2406.04334), what the first layers add at the V tokens of `deep_mask`."""
+
+    rows: Float[Tensor, "L D"]
+    deep: Float[Tensor, "layers V D"] | None = None
+    deep_mask: Bool[Tensor, " L"] | None = None
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def piece(self, start: int, end: int) -> Embeds:
+        """The part that tokens `start` to `end` read."""
+        if self.deep is None or self.deep_mask is None:
+            return Embeds(self.rows[start:end])
+        before, inside = int(self.deep_mask[:start].sum()), int(self.deep_mask[start:end].sum())
+        return Embeds(self.rows[start:end], self.deep[:, before : before + inside], self.deep_mask[start:end])
 
 
 @runtime_checkable  # so that the shape checks of the tests can look at what is annotated with it
@@ -23,9 +44,9 @@ class Decoder(Protocol):
 
     def prefill(
         self,
-        embeds: Float[Tensor, "new D"],
+        embeds: Embeds,
         positions: Int[Tensor, "R new"],
-        cache: TreeCache,
+        cache: KVCache,
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
         """Append a piece of the prompt, causally. Returns the logits of its last position only."""
@@ -34,9 +55,12 @@ class Decoder(Protocol):
     def step(
         self,
         tokens: Int[Tensor, " nodes"],
-        positions: Int[Tensor, "R nodes"],
+        positions: Int[Tensor, "1 nodes"],
         mask: Bool[Tensor, "nodes length"] | None,
-        cache: TreeCache,
+        cache: KVCache,
     ) -> Float[Tensor, "nodes vocab"]:
-        """Append `nodes` tokens that see what `mask` says (None: each sees all before it, and itself)."""
+        """Append `nodes` tokens that see what `mask` says (None: each sees all before it, and itself).
+
+        They are text, which stands at one position: a model with several rows of them has the same in each.
+        """
         ...

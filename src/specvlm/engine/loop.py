@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
-from specvlm.engine.decoder import Decoder
+from specvlm.engine.decoder import Decoder, Embeds
 from specvlm.engine.drafting import Drafter
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.verification import verify
@@ -18,7 +18,7 @@ from specvlm.engine.verification import verify
 def prefill(
     decoder: Decoder,
     sequence: Sequence,
-    embeds: Float[Tensor, "L D"],
+    embeds: Embeds,
     positions: Int[Tensor, "R L"],
     recorder: ScoreRecorder | None = None,
     chunk: int | None = None,
@@ -28,10 +28,10 @@ def prefill(
     In one forward, as stock `generate` does it, whether anybody watches or not: the numbers are the same to the bit.
     With `chunk` no forward takes more than that many tokens, which bounds the memory of a long prompt's activations.
     """
-    length = embeds.shape[0]
+    length = len(embeds)
     for start in range(0, length, chunk or length):
-        piece = slice(start, start + (chunk or length))
-        logits = decoder.prefill(embeds[piece], positions[:, piece], sequence.cache, recorder)
+        end = min(length, start + (chunk or length))
+        logits = decoder.prefill(embeds.piece(start, end), positions[:, start:end], sequence.cache, recorder)
     return logits
 
 
@@ -53,9 +53,9 @@ def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tu
 
         with stats.phase("verify"):
             # Before the round the cache holds the prompt and the answer but for its last token, the root.
-            root_positions = sequence.positions + len(sequence.tokens) - 1
+            root_position = sequence.next_position + len(sequence.tokens) - 1
             nodes = torch.tensor(tree.tokens)
-            node_positions = root_positions[:, None] + torch.tensor(tree.depths)
+            node_positions = root_position + torch.tensor([tree.depths])
             mask = None
             if len(tree) > 1:
                 sees_all = torch.ones(len(tree), cache.length, dtype=torch.bool)

@@ -28,10 +28,10 @@ class Stopping:
 
 @dataclass
 class Sequence:
-    """One answer in flight. `positions` [R] are the position ids of the first emitted token, one for each row."""
+    """One answer in flight. `next_position` is where its first token stands, right behind the prompt."""
 
     prompt_ids: Int[Tensor, " L"]
-    positions: Int[Tensor, " R"]
+    next_position: int
     cache: TreeCache
     chooser: Chooser
     stopping: Stopping

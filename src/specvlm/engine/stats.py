@@ -40,6 +40,8 @@ class Stats:
     num_prompt_tokens: int = 0
     num_video_tokens: int = 0
     num_kept: int = 0
+    draft_bytes: int = 0
+    """Bytes of keys and values that drafting holds beside the target's."""
     num_tokens: int = 0
     num_rounds: int = 0
     num_drafted: int = 0

@@ -1,6 +1,7 @@
 """Everything that knows a model family. A family is one file, named after the `model_type` of transformers."""
 
-from specvlm.families.base import Family, Turn, check_layout, check_pair
+from specvlm.families.base import Family, PixelBudget, Turn
 from specvlm.families.loading import FAMILIES, family_of, load_family
+from specvlm.families.pair import Draft, Pair, check_layout
 
-__all__ = ["FAMILIES", "Family", "Turn", "check_layout", "check_pair", "family_of", "load_family"]
+__all__ = ["FAMILIES", "Draft", "Family", "Pair", "PixelBudget", "Turn", "check_layout", "family_of", "load_family"]

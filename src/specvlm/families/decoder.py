@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from specvlm.engine.attention import ScoreRecorder, folded_mask, lend_attention
-from specvlm.engine.kv_cache import TreeCache, refuse_unless_rollable
+from specvlm.engine.decoder import Embeds
+from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.errors import ModelError
 
 
 class HFDecoder:
     """A causal language model and its output head; with `device_map` their layers may be on several devices.
 
-    Calls the model with embeddings, explicit positions, a TreeCache and a ready-made mask for each kind of layer, so
-    that transformers neither builds a mask nor guesses positions. The model is left exactly as it was found.
+    Calls the model with embeddings, explicit positions, a TreeCache and a ready-made mask, so that transformers neither
+    builds a mask nor guesses positions. The model is left exactly as it was found.
     """
 
-    def __init__(self, language_model: PreTrainedModel, lm_head: nn.Module, name: str) -> None:
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        lm_head: nn.Module,
+        name: str,
+        *,
+        position_rows: int = 1,
+        mask_by_layer_type: bool = True,
+    ) -> None:
+        """`position_rows`: 3 for M-RoPE. `mask_by_layer_type`: whether the model takes a dict of masks, one for each
+        kind of layer; given one, even a dict of None, transformers makes no mask of its own from gaps in positions.
+        """
         config = language_model.config
+        self._position_rows, self._mask_by_layer_type = position_rows, mask_by_layer_type
         self._model, self._head, self._name = language_model, lm_head, name
         self._embedding: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[assignment]
         self._groups = config.num_attention_heads // config.num_key_value_heads
@@ -53,9 +68,9 @@ class HFDecoder:
     @torch.no_grad()
     def prefill(
         self,
-        embeds: Float[Tensor, "new D"],
+        embeds: Embeds,
         positions: Int[Tensor, "R new"],
-        cache: TreeCache,
+        cache: KVCache,
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
         hidden = self._forward(embeds, positions, None, cache, recorder)
@@ -65,38 +80,45 @@ class HFDecoder:
     def step(
         self,
         tokens: Int[Tensor, " nodes"],
-        positions: Int[Tensor, "R nodes"],
+        positions: Int[Tensor, "1 nodes"],
         mask: Bool[Tensor, "nodes length"] | None,
-        cache: TreeCache,
+        cache: KVCache,
     ) -> Float[Tensor, "nodes vocab"]:
-        return self._head(self._forward(self.embed(tokens), positions, mask, cache, None))
+        return self._head(self._forward(Embeds(self.embed(tokens)), positions, mask, cache, None))
 
     def _forward(
         self,
-        embeds: Float[Tensor, "new D"],
-        positions: Int[Tensor, "R new"],
+        embeds: Embeds,
+        positions: Int[Tensor, "_ new"],
         mask: Bool[Tensor, "new length"] | None,
-        cache: TreeCache,
+        cache: KVCache,
         recorder: ScoreRecorder | None,
     ) -> Float[Tensor, "new D"]:
         if mask is not None:
             mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
         positions = positions.to(self.device)
+        if self._position_rows > 1:  # transformers wants [3, batch, new]; text stands alike in all rows
+            positions = positions.expand(self._position_rows, -1)[:, None]
+        deep: dict[str, Any] = {}
+        if embeds.deep is not None and embeds.deep_mask is not None:
+            deep = {
+                "visual_pos_masks": embeds.deep_mask[None].to(self.device),
+                "deepstack_visual_embeds": list(embeds.deep),
+            }
         before = cache.length
         try:
             with lend_attention(self._model.config):
                 output = self._model(
-                    inputs_embeds=embeds.to(self.device, self.dtype)[None],
-                    # One row of positions is transformers' [batch, new]; three rows are its [3, batch, new].
-                    position_ids=positions if positions.shape[0] == 1 else positions[:, None],
-                    attention_mask=dict.fromkeys(self._layer_types, mask),
+                    inputs_embeds=embeds.rows.to(self.device, self.dtype)[None],
+                    position_ids=positions,
+                    attention_mask=dict.fromkeys(self._layer_types, mask) if self._mask_by_layer_type else mask,
                     past_key_values=cache,
                     use_cache=True,
                     recorder=recorder,
+                    **deep,
                 )
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
-            for layer in cache.layers:
-                layer.length = min(layer.length, before)
+            cache.truncate(before)
             raise
         return output.last_hidden_state[0]

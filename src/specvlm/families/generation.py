@@ -16,7 +16,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     StoppingCriteriaList,
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
@@ -27,6 +26,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from specvlm.engine.sampling import Chooser, Processor
 from specvlm.engine.sequence import Stopping
 from specvlm.errors import OptionError
+from specvlm.families.base import Family
 from specvlm.options import Options
 
 
@@ -82,26 +82,25 @@ def _hand_over(
     return Recipe(generation_config, logits_processor, stopping_criteria)
 
 
-def prepare_generation(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, input_ids: Int[Tensor, " L"], options: Options
-) -> Recipe:
+def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Options) -> Recipe:
     """What `model.generate` would decode with. Errors: OptionError, with generate's own reason."""
+    model = cast(Any, family.model)
     ids = input_ids[None].to(model.device)
     kwargs = options.generate_kwargs()
     kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
     # Before it calls a custom loop `generate` drops the tokenizer that stop strings need, so we make their criterion.
-    stop_strings = kwargs.pop("stop_strings", None) or cast(Any, model).generation_config.stop_strings
-    criteria = [StopStringCriteria(tokenizer, stop_strings)] if stop_strings else []
+    stop_strings = kwargs.pop("stop_strings", None) or model.generation_config.stop_strings
+    criteria = [StopStringCriteria(family.tokenizer, stop_strings)] if stop_strings else []
     try:
-        # Without pixels this costs nothing: no forward is run.
-        recipe: Any = cast(Any, model).generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            custom_generate=_hand_over,
-            stopping_criteria=StoppingCriteriaList(criteria),
-            stop_strings=None,
-            **kwargs,
-        )
+        with family.as_found():
+            # Without pixels this costs nothing: no forward is run.
+            return model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                custom_generate=_hand_over,
+                stopping_criteria=StoppingCriteriaList(criteria),
+                stop_strings=None,
+                **kwargs,
+            )
     except (ValueError, TypeError) as error:
         raise OptionError(f"transformers' generate refuses these options: {' '.join(str(error).split())}") from None
-    return recipe

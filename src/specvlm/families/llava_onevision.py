@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
-from specvlm.families.base import Family, Turn
-from specvlm.prompt import Prompt
+from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
+from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.video import Video
 
 FRAMES_PER_BATCH = 16
@@ -28,6 +29,7 @@ class LlavaOnevision(Family):
     """Stock `LlavaOnevisionForConditionalGeneration`, with any text model that has full attention."""
 
     model_type: ClassVar[str] = "llava_onevision"
+    positions: ClassVar[PositionPolicy] = "original"
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
         super().__init__(model, processor, name)
@@ -50,12 +52,25 @@ class LlavaOnevision(Family):
             return layout
         video = self.processor.video_processor
         names = ("size", "resample", "image_mean", "image_std", "rescale_factor", "do_resize", "do_normalize")
-        return layout | {name: _plain(getattr(video, name)) for name in names}
+        return layout | {name: plain(getattr(video, name)) for name in names}
 
     def prepare(
-        self, video: Video | None, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
+        self,
+        videos: Sequence[Video],
+        question: str,
+        *,
+        images: Sequence[Image] = (),
+        pixels: PixelBudget = ANY_SIZE,
+        system: str | None = None,
+        history: Sequence[Turn] = (),
     ) -> Prompt:
-        return self.prompt_from_inputs(self._inputs(video, question, system, history, self.processor.video_token))
+        if len(videos) > 1 or images:
+            raise OptionError(
+                f"LLaVA-OneVision answers about one video here, not {len(videos)} videos and {len(images)} images"
+            )
+        if given := pixels.given():
+            raise OptionError(f"{', '.join(given)}: LLaVA-OneVision makes every frame a square of a fixed size")
+        return self.prompt_from_inputs(self._inputs(videos, [], question, system, history))
 
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
         if "pixel_values" in inputs:
@@ -85,41 +100,54 @@ class LlavaOnevision(Family):
         return Prompt(
             input_ids=input_ids,
             position_ids=torch.arange(len(input_ids))[None],
+            next_position=len(input_ids),
             video_mask=video_mask,
+            clip_ids=torch.zeros_like(frame_ids),
             frame_ids=frame_ids,
             place_ids=place_ids,
             model_inputs=dict(inputs),
         )
 
+    @property
+    def tower(self) -> Sequence[nn.Module]:
+        return (self.model.model.vision_tower,)
+
     @torch.no_grad()
-    def embed(self, prompt: Prompt) -> Float[Tensor, "L D"]:
-        embeds = self.decoder.embed(prompt.input_ids)
+    def see(self, prompt: Prompt) -> Seen:
+        # Frames are encoded independently of each other: a pruned prompt needs only those it still mentions.
+        frames = prompt.frame_ids[prompt.place_ids >= 0].unique()
+        if len(frames) == 0:
+            return Seen(frames, ())
+        tower = self.model.model.vision_tower
+        weight = next(tower.parameters())
+        batches = []
+        for batch in prompt.model_inputs["pixel_values_videos"][0, frames].split(FRAMES_PER_BATCH):
+            output = tower(batch.to(weight.device, weight.dtype), output_hidden_states=True)
+            batches.append(self._selected(output.hidden_states))
+        return Seen(frames, (torch.cat(batches),))
+
+    def _selected(self, hidden_states: Sequence[Tensor]) -> Float[Tensor, "frames patches d"]:
+        """The layer, or layers side by side, that the checkpoint's config wants."""
+        config = self.model.config
+        layers = config.vision_feature_layer
+        layers = [layers] if isinstance(layers, int) else layers
+        chosen = torch.cat([hidden_states[layer] for layer in layers], dim=-1)
+        return chosen[:, 1:] if config.vision_feature_select_strategy == "default" else chosen
+
+    @torch.no_grad()
+    def embed(self, prompt: Prompt, seen: Seen) -> Embeds:
+        rows = self.decoder.embed(prompt.input_ids).clone()
         if prompt.num_video_tokens == 0:
-            return embeds
-        video = self.model.model.image_newline.expand(prompt.num_video_tokens, -1).clone()
+            return Embeds(rows)
+        core = self.model.model
+        video = core.image_newline.expand(prompt.num_video_tokens, -1).clone()
         placed = prompt.place_ids >= 0
         if placed.any():
-            # Frames are encoded independently of each other: a pruned prompt needs only those it still mentions.
-            frames, rows = prompt.frame_ids[placed].unique(return_inverse=True)
-            features = self._encode(prompt.model_inputs["pixel_values_videos"][0, frames])
-            video[placed.to(video.device)] = features[rows, prompt.place_ids[placed]].to(video)
-        embeds = embeds.clone()
-        embeds[prompt.video_mask.to(embeds.device)] = video.to(embeds)
-        return embeds
-
-    def _encode(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames places D"]:
-        """Features of each frame, without the newline that the model appends to every call."""
-        model = self.model.model
-        weight = next(model.vision_tower.parameters())
-        batches = []
-        for batch in pixels.split(FRAMES_PER_BATCH):
-            output = model.get_video_features(batch[None].to(weight.device, weight.dtype), return_dict=True)
-            batches.append(output.pooler_output[0, :-1].unflatten(0, (len(batch), self._tokens_per_frame)))
-        return torch.cat(batches)
-
-
-def _plain(value: Any) -> object:
-    """A processor's setting as something that compares by value."""
-    if isinstance(value, (list, tuple)):
-        return tuple(value)
-    return dict(value) if hasattr(value, "keys") else value
+            frames, which = prompt.frame_ids[placed].unique(return_inverse=True)
+            states = seen.states[0][torch.searchsorted(seen.frame_ids, frames)]
+            features = torch.cat(
+                [core.apply_pooling(core.multi_modal_projector(batch)) for batch in states.split(FRAMES_PER_BATCH)]
+            )
+            video[placed.to(video.device)] = features[which, prompt.place_ids[placed]].to(video)
+        rows[prompt.video_mask.to(rows.device)] = video.to(rows)
+        return Embeds(rows)

@@ -18,8 +18,14 @@ from transformers import (
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.base import Family
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.families.qwen2_5_vl import Qwen2_5VL
+from specvlm.families.qwen2_vl import Qwen2VL
+from specvlm.families.qwen3_vl import Qwen3VL
+from specvlm.families.qwen3_vl_moe import Qwen3VLMoe
 
-FAMILIES: dict[str, type[Family]] = {family.model_type: family for family in (LlavaOnevision,)}
+FAMILIES: dict[str, type[Family]] = {
+    family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)
+}
 
 DTYPES = {
     "auto": "auto",

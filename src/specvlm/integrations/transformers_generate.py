@@ -7,7 +7,9 @@ decodes is ours. So the tokens are those of the same call without `custom_genera
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,9 +23,9 @@ from specvlm import request
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
-from specvlm.families import Family, check_layout, family_of
+from specvlm.families import Family, Pair, check_layout, family_of
 from specvlm.families.generation import Recipe
-from specvlm.options import Options, TreeName
+from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
 from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
 
@@ -38,7 +40,10 @@ def custom_generate(
     draft_model: object = None,
     pruner: str | Pruner = Options.pruner,
     pruning_ratio: float = Options.pruning_ratio,
-    positions: PositionPolicy = Options.positions,
+    positions: PositionPolicy | None = Options.positions,
+    prune_images: bool = Options.prune_images,
+    vision: VisionPolicy = Options.vision,
+    self_scope: SelfScope = Options.self_scope,
     tree: TreeName | TreeShape | Sequence[Sequence[int]] = Options.tree,
     depth: int | None = Options.depth,
     num_nodes: int | None = Options.num_nodes,
@@ -47,15 +52,20 @@ def custom_generate(
     stop_strings: str | list[str] | None = None,
     pixel_values: Tensor | None = None,
     pixel_values_videos: Tensor | None = None,
+    image_grid_thw: Tensor | None = None,
+    video_grid_thw: Tensor | None = None,
+    second_per_grid_ts: Tensor | list[float] | None = None,
+    mm_token_type_ids: Tensor | None = None,
     vision_feature_layer: int | list[int] | None = None,
     vision_feature_select_strategy: str | None = None,
     **model_kwargs: Any,
 ) -> Int[Tensor, "1 total"] | GenerateDecoderOnlyOutput:
     """The decoding loop that `generate` calls. Not meant to be called by hand: give it to `generate`.
 
-    The caller's own keywords are `draft_model` (a model of the same family; None decodes one token a round), those that
-    `specvlm.Options` describes under the same names, and `stats`, a fresh `specvlm.Stats` to be filled. The others are
-    what `generate` would otherwise use up before we see it: the pixels, which both models need, and `stop_strings`.
+    The caller's own keywords are `draft_model` (a model of the same family, or "self"; None decodes one token a round),
+    those that `specvlm.Options` describes under the same names, and `stats`, a fresh `specvlm.Stats` to be filled. The
+    others are what `generate` would otherwise use up before we see it: what both models see, and `stop_strings`. Two
+    models share their vision here only if they share the tower itself: to compare weights takes too long for each call.
 
     Returns prompt and answer, or GenerateDecoderOnlyOutput with nothing but `sequences` for `return_dict_in_generate`.
     Errors: ModelError for a model that isn't supported or a draft that doesn't fit; OptionError for whatever would
@@ -63,9 +73,13 @@ def custom_generate(
     scores, attentions.
     """
     target = _family(model, "the model")
-    draft = None if draft_model is None else _family(draft_model, "draft_model")
-    if draft is not None:
+    pair = Pair(target, one_tower=True)
+    if isinstance(draft_model, str) and draft_model == "self":
+        pair = replace(pair, draft="self")
+    elif draft_model is not None:
+        draft = _family(draft_model, "draft_model")
         check_layout(target, draft)
+        pair = Pair(target, draft, one_tower=all(map(operator.is_, target.tower, draft.tower)))
 
     call = _arguments_of_generate()
     if call.get("assistant_model") is not None:
@@ -81,6 +95,9 @@ def custom_generate(
         pruner=pruner,
         pruning_ratio=pruning_ratio,
         positions=positions,
+        prune_images=prune_images,
+        vision=vision,
+        self_scope=self_scope,
         tree=tree,
         depth=depth,
         num_nodes=num_nodes,
@@ -91,16 +108,20 @@ def custom_generate(
     inputs = {
         "pixel_values": pixel_values,
         "pixel_values_videos": pixel_values_videos,
+        "image_grid_thw": image_grid_thw,
+        "video_grid_thw": video_grid_thw,
+        "second_per_grid_ts": second_per_grid_ts,
+        "mm_token_type_ids": mm_token_type_ids,
         "vision_feature_layer": vision_feature_layer,
         "vision_feature_select_strategy": vision_feature_select_strategy,
     }
     prompt = _prompt(target, input_ids, inputs | model_kwargs)
 
     stats = Stats() if stats is None else stats
-    sequence = request.begin(target, draft, prompt, recipe, options, stats)
+    sequence = request.begin(pair, prompt, recipe, options, stats)
     sequence.prompt_ids = input_ids[0]  # what processors and criteria look at: the caller's own, padding and all
     streamer = call.get("streamer")
-    for tokens in request.run(target, draft, prompt, options, sequence):
+    for tokens in request.run(pair, prompt, options, sequence):
         if streamer is not None:
             for token in tokens:
                 streamer.put(torch.tensor([token]))
@@ -174,7 +195,12 @@ def _prompt(target: Family, input_ids: Int[Tensor, "batch length"], handed: dict
             raise OptionError("attention_mask may hide padding on the left, and nothing else")
     ours = ("logits_to_keep", "use_cache")  # how to run a forward, which is our own affair
     inputs = {name: value for name, value in handed.items() if value is not None and name not in ours}
+    if "mm_token_type_ids" in inputs:
+        inputs["mm_token_type_ids"] = inputs["mm_token_type_ids"][:, real.to(inputs["mm_token_type_ids"].device)]
     prompt = target.prompt_from_inputs({"input_ids": input_ids.cpu()[:, real]} | inputs)
-    if position_ids is not None and not torch.equal(position_ids.cpu()[..., real], prompt.position_ids):
+    # Models with M-RoPE get a row in front of their three, that of plain text, and all of them a batch axis.
+    if position_ids is not None and not torch.equal(
+        position_ids.cpu()[..., real].reshape(-1, prompt.num_tokens)[-len(prompt.position_ids) :], prompt.position_ids
+    ):
         raise OptionError("position_ids can't be given: specvlm counts the prompt's positions itself")
     return prompt

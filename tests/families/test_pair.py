@@ -1,4 +1,4 @@
-"""check_pair: a draft that can't speak for the target is refused, and the reason is named."""
+"""Pair: a draft that can't speak for the target is refused, and the reason is named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from specvlm.errors import ModelError
-from specvlm.families import Family, check_layout, check_pair
+from specvlm.families import Family, Pair, check_layout
 from specvlm.families.llava_onevision import LlavaOnevision
 
 
@@ -19,12 +19,12 @@ def family(name: str, processor: Any = None, **model_options: Any) -> Family:
 
 
 def test_two_sizes_of_one_family_are_a_pair():
-    check_pair(family("big", layers=3), family("small", layers=1, hidden=16, heads=2, kv_heads=1))
+    Pair.of(family("big", layers=3), family("small", layers=1, hidden=16, heads=2, kv_heads=1))
 
 
 def test_vocabulary_sizes_may_differ_when_the_tokenizers_do_not():
     """Checkpoints pad their tables differently: Qwen2.5-VL has 151,936 rows at 3B and 152,064 at 7B."""
-    check_pair(family("big", vocabulary=352), family("small", vocabulary=320))
+    Pair.of(family("big", vocabulary=352), family("small", vocabulary=320))
 
 
 def test_another_tokenizer_is_refused_with_a_token_that_differs():
@@ -33,7 +33,7 @@ def test_another_tokenizer_is_refused_with_a_token_that_differs():
     processor = tiny.llava_processor()
     processor.tokenizer = other
     with pytest.raises(ModelError, match=r"big and draft small have different tokenizers: 'ball\?' is None .* and \d+"):
-        check_pair(family("big"), family("small", processor))
+        Pair.of(family("big"), family("small", processor))
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,16 @@ def test_a_draft_that_prepares_frames_differently_is_refused(setting, value):
     processor = tiny.llava_processor()
     setattr(processor.video_processor, setting, value)
     with pytest.raises(ModelError, match=f"big and draft small see a video differently: {setting} is"):
-        check_pair(family("big"), family("small", processor))
+        Pair.of(family("big"), family("small", processor))
 
 
 def test_families_do_not_mix():
     class Other(LlavaOnevision.__base__):  # type: ignore[name-defined, misc]
         model_type = "qwen2_5_vl"
-        prepare = prompt_from_inputs = embed = None
+        prepare = prompt_from_inputs = see = embed = tower = None
         layout: Mapping[str, object] = {}
 
     other = Other(tiny.llava_model(1), tiny.llava_processor(), "small")
-    for check in (check_pair, check_layout):
+    for check in (Pair.of, check_layout):
         with pytest.raises(ModelError, match="big is a llava_onevision and draft small a qwen2_5_vl"):
             check(family("big"), other)

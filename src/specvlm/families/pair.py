@@ -1,0 +1,87 @@
+"""Pair: a target and what guesses for it, found fit for each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from specvlm.errors import ModelError
+from specvlm.families.base import Family
+
+Draft = Family | Literal["self"] | None
+"""A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A target and its draft. `one_tower`: their vision towers have the same weights, so what one saw both know."""
+
+    target: Family
+    draft: Draft = None
+    one_tower: bool = False
+
+    @classmethod
+    def of(cls, target: Family, draft: Draft) -> Pair:
+        """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs."""
+        if draft is not None and draft != "self":
+            check_layout(target, draft)
+            check_tokenizer(target, draft)
+            return cls(target, draft, same_tower(target, draft))
+        return cls(target, draft, one_tower=draft == "self")
+
+
+def check_layout(target: Family, draft: Family) -> None:
+    """Do both see a prompt alike? Errors: ModelError."""
+    if target.model_type != draft.model_type:
+        raise ModelError(
+            f"target {target.name} is a {target.model_type} and draft {draft.name} a {draft.model_type}: "
+            "both must be of one family"
+        )
+    for key, value in target.layout.items():
+        if draft.layout.get(key) != value:
+            raise ModelError(
+                f"target {target.name} and draft {draft.name} see a video differently: {key} is {value} in one and "
+                f"{draft.layout.get(key)} in the other"
+            )
+
+
+def check_tokenizer(target: Family, draft: Family) -> None:
+    """Do both write alike? Errors: ModelError with a token that they disagree about."""
+    mine, theirs = target.tokenizer.get_vocab(), draft.tokenizer.get_vocab()
+    if mine != theirs:
+        odd = min(
+            (t for t in mine.keys() | theirs.keys() if mine.get(t) != theirs.get(t)),
+            key=lambda t: (len(t), t),
+        )
+        raise ModelError(
+            f"target {target.name} and draft {draft.name} have different tokenizers: {odd!r} is "
+            f"{mine.get(odd)} in one and {theirs.get(odd)} in the other; use a draft with the target's tokenizer"
+        )
+
+
+def same_tower(target: Family, draft: Family) -> bool:
+    """Have their vision towers the same weights, of the same dtype, on the same device? Ends at the first difference.
+
+    That both are run alike is what `check_layout` tells.
+    """
+    return all(
+        mine is not None
+        and theirs is not None
+        and (mine.shape, mine.dtype, mine.device) == (theirs.shape, theirs.dtype, theirs.device)
+        and (mine.data_ptr() == theirs.data_ptr() or torch.equal(mine, theirs))
+        for mine, theirs in zip_longest(_weights(target), _weights(draft))
+    )
+
+
+def keep_one_tower(target: Family, draft: Family) -> None:
+    """Let the draft's tower use the target's weights, which are equal, and free its own. For a draft that is ours."""
+    for mine, theirs in zip(_weights(target), _weights(draft), strict=True):
+        theirs.data = mine.data
+
+
+def _weights(family: Family) -> list[Tensor]:
+    return [tensor for module in family.tower for tensor in (*module.parameters(), *module.buffers())]

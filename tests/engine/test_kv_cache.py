@@ -42,6 +42,7 @@ operations = st.lists(
         st.tuples(st.just("append"), st.integers(1, 40)),
         st.tuples(st.just("keep"), st.lists(st.booleans(), max_size=26)),
         st.tuples(st.just("rollback"), st.integers(0, 30)),
+        st.tuples(st.just("truncate"), st.integers(0, 60)),
         st.tuples(st.just("reset"), st.none()),
     ),
     max_size=25,
@@ -69,6 +70,9 @@ def test_it_is_a_list_that_can_forget(operations, capacity):
             count = min(argument, len(model))
             cache.rollback(count)
             model = model[: len(model) - count]
+        elif name == "truncate":
+            cache.truncate(argument)
+            model = model[:argument]
         else:
             cache.reset()
             model = []
@@ -110,6 +114,15 @@ def test_no_more_can_be_rolled_back_than_is_held(count):
     append(cache, 0, 5)
     with pytest.raises(ValueError, match=f"last {count} positions of a cache that holds 5"):
         cache.rollback(count)
+    assert_holds(cache, list(range(5)))
+
+
+def test_what_only_some_layers_took_in_is_forgotten_by_all():
+    """A forward that breaks off leaves them disagreeing about how much they hold."""
+    cache = TreeCache(LAYERS, 9)
+    append(cache, 0, 5)
+    cache.update(*rows(5, 3, 0), 0)
+    cache.truncate(5)
     assert_holds(cache, list(range(5)))
 
 

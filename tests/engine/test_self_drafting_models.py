@@ -118,7 +118,7 @@ def test_with_the_whole_video_logits_are_the_targets_own(name):
 
 
 @pytest.mark.parametrize("per_head", [False, True], ids=["one choice", "a choice per head"])
-@pytest.mark.parametrize("ratio", [0.3, 0.9, 1.0])
+@pytest.mark.parametrize("ratio", [0.5, 1.0])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_with_less_logits_are_those_over_a_cache_gathered_by_hand(name, ratio, per_head):
     """Level by level, as a tree grows, and in one forward."""

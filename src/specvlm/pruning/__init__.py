@@ -3,6 +3,7 @@
 from specvlm.pruning.attention import Attention
 from specvlm.pruning.attention_reverse import AttentionReverse
 from specvlm.pruning.base import PRUNERS, Pruner, PruningContext, num_to_keep, register
+from specvlm.pruning.clips import num_kept_tokens, select_per_clip, select_per_head
 from specvlm.pruning.diverse import Diverse
 from specvlm.pruning.frames import Frames
 from specvlm.pruning.guided_frames import GuidedFrames
@@ -30,6 +31,9 @@ __all__ = [
     "VerifierGuided",
     "Window",
     "make_pruner",
+    "num_kept_tokens",
     "num_to_keep",
     "register",
+    "select_per_clip",
+    "select_per_head",
 ]

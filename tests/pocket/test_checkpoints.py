@@ -1,4 +1,4 @@
-"""The committed pair: plain transformers loads it, its inputs are what it was trained on, and it is right."""
+"""The committed pairs: plain transformers loads them, inputs are what they were trained on, and answers are right."""
 
 from __future__ import annotations
 
@@ -7,81 +7,91 @@ import random
 import numpy as np
 import pytest
 import torch
-from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+from transformers import AutoProcessor
 
 from specvlm import pocket
-from specvlm.pocket.data import VIDEO_TOKENS_PER_FRAME, normalise, pack
+from specvlm.pocket.data import normalise, pack
+from specvlm.pocket.evaluate import FILM_SECONDS, Reader, film
 from specvlm.pocket.language import ask, score
-from specvlm.pocket.models import build_tokenizer
-from specvlm.pocket.world import make_scene, render
+from specvlm.pocket.models import architecture
+from specvlm.pocket.world import make_scene
 
 
-def frames_of(seed: int, num_frames: int) -> np.ndarray:
-    return render(make_scene(seed), (np.arange(num_frames) + 0.5) / num_frames)
-
-
-def chat(processor, film: np.ndarray, question: str):
-    content = [{"type": "video", "video": film}, {"type": "text", "text": question}]
-    return processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-        processor_kwargs={"do_sample_frames": False},
-    )
+@pytest.fixture(scope="module", params=pocket.FAMILIES)
+def made(request):
+    return architecture(request.param)
 
 
 @pytest.fixture(scope="module")
-def processor():
-    return AutoProcessor.from_pretrained(pocket.path("llava_onevision", "target"))
+def reader(made):
+    return Reader(made.model_type, pocket.path(made.model_type, "target"), torch.float32)
 
 
-@pytest.fixture(scope="module")
-def target():
-    path = pocket.path("llava_onevision", "target")
-    return LlavaOnevisionForConditionalGeneration.from_pretrained(path, dtype=torch.float32).eval()
+def load(made, role):
+    return made.model_class.from_pretrained(pocket.path(made.model_type, role))
 
 
-def test_training_saw_what_the_processor_makes(processor) -> None:
-    film = frames_of(pocket.HELD_OUT[3], 8)
-    seen = chat(processor, film, "Count the shapes.")["pixel_values_videos"][0]
-    torch.testing.assert_close(normalise(film), seen, rtol=0, atol=1e-6)
+def test_training_saw_what_the_processor_makes(made, reader) -> None:
+    seen = film(make_scene(pocket.HELD_OUT[3]), 8)
+    inputs = reader.inputs([seen], "Count the shapes.")
+    names = ("pixel_values_videos", "video_grid_thw")
+    with torch.inference_mode():
+        trained = made.features(reader.model, normalise(seen.frames)[None])
+        output = reader.model.model.get_video_features(**{name: inputs[name] for name in names if name in inputs})
+    shown = torch.cat(tuple(output.pooler_output)).reshape(trained.shape)
+    torch.testing.assert_close(trained, shown, rtol=1e-4, atol=1e-4)
 
 
-def test_training_read_what_the_chat_template_writes(processor) -> None:
-    film, tokenizer = frames_of(0, 4), processor.tokenizer
-    question = ask(make_scene(0), "detail", random.Random(0))
-    ids, _, _, labels = pack(tokenizer, 4, [question])
-    asked = chat(processor, film, question.text)["input_ids"][0].tolist()
+def test_frames_of_every_square_size_become_what_training_saw(made, reader) -> None:
+    sizes = {}
+    for size in (64, 96, 100, 224, 288, 336, 720):
+        video = np.zeros((2, size, size, 3), np.uint8)
+        sizes[size] = reader.processor.video_processor([video], return_tensors="pt")["pixel_values_videos"].numel()
+    assert len(set(sizes.values())) == 1
+    assert sizes[96] == 2 * 3 * 96 * 96
+
+
+def test_training_read_what_the_chat_template_writes(made, reader) -> None:
+    tokenizer, question = reader.processor.tokenizer, ask(make_scene(0), "detail", random.Random(0))
+    row = pack(made, tokenizer, 4, 4 / FILM_SECONDS, [question])
+    asked = reader.inputs([film(make_scene(0), 4)], question.text)["input_ids"][0].tolist()
+    ids, labels = row.ids.tolist(), row.labels.tolist()
     assert ids[: len(asked)] == asked
     assert labels[: len(asked)] == [-100] * len(asked)
     assert ids[len(asked) :] == labels[len(asked) :] == tokenizer(question.answer + "<|im_end|>").input_ids
-    assert asked.count(tokenizer.convert_tokens_to_ids("<video>")) == 4 * VIDEO_TOKENS_PER_FRAME + 1
 
 
-def test_both_models_speak_the_tokens_that_the_recipe_builds(processor) -> None:
-    draft = AutoProcessor.from_pretrained(pocket.path("llava_onevision", "draft")).tokenizer
-    assert processor.tokenizer.get_vocab() == draft.get_vocab() == build_tokenizer().get_vocab()
-    assert processor.tokenizer.chat_template == draft.chat_template
+@pytest.mark.parametrize(("family", "video_tokens"), [("llava_onevision", 4 * 9 + 1)])
+def test_a_frame_is_nine_tokens_and_in_qwen_two_frames_are(family: str, video_tokens: int) -> None:
+    processor = AutoProcessor.from_pretrained(pocket.path(family, "target"))
+    text = f"a {processor.video_token}"
+    inputs = processor(
+        text=[text], videos=[np.zeros((4, 96, 96, 3), np.uint8)], do_sample_frames=False, return_tensors="pt"
+    )
+    assert inputs["input_ids"].tolist()[0].count(processor.video_token_id) == video_tokens
 
 
-def test_an_answer_to_a_held_out_film_is_right(processor, target) -> None:
+def test_both_models_speak_the_tokens_that_the_recipe_builds(made, reader) -> None:
+    ours, draft = (
+        reader.processor.tokenizer,
+        AutoProcessor.from_pretrained(pocket.path(made.model_type, "draft")).tokenizer,
+    )
+    assert ours.get_vocab() == draft.get_vocab() == made.tokenizer().get_vocab()
+    assert ours.chat_template == draft.chat_template
+
+
+def test_an_answer_to_a_held_out_film_is_right(reader) -> None:
     right = asked = 0
     for seed in pocket.HELD_OUT[:3]:
         question = ask(make_scene(seed), "detail", random.Random(seed))
-        inputs = chat(processor, frames_of(seed, 16), question.text)
-        with torch.inference_mode():
-            tokens = target.generate(**inputs, do_sample=False)
-        answer = processor.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        (answer,) = reader.answer([film(make_scene(seed), 16)], question.text)
         for got, of in score(make_scene(seed), answer).values():
             right, asked = right + got, asked + of
     assert right / asked > 0.8
 
 
-def test_a_draft_is_a_tenth_of_its_target(target) -> None:
-    draft = LlavaOnevisionForConditionalGeneration.from_pretrained(pocket.path("llava_onevision", "draft"))
-    sizes = [sum(p.numel() for p in model.model.language_model.layers.parameters()) for model in (target, draft)]
-    assert sizes[0] > 6 * sizes[1]
-    files = pocket.path().parent.rglob("*")
+def test_a_draft_is_a_seventh_of_its_target(made) -> None:
+    sizes = [sum(p.numel() for p in load(made, role).model.language_model.layers.parameters()) for role in pocket.ROLES]
+    assert sizes[0] >= 7 * sizes[1]
+    files = pocket.path(made.model_type).parent.rglob("*")
     assert sum(file.stat().st_size for file in files) < 30e6

@@ -1,7 +1,7 @@
 """How well the pocket pair sees, and how pruning changes what is accepted: `python -m specvlm.pocket.evaluate`.
 
 Accuracy is measured on held-out films through the checkpoint's own processor and stock `generate`; acceptance through
-`specvlm.load("pocket").generate`, the road that every user takes. The tables replace those in docs/pocket.md.
+`specvlm.load(...).generate`, the road that every user takes. The tables replace those in docs/pocket.md.
 """
 
 from __future__ import annotations
@@ -22,46 +22,52 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoProcessor, LlavaOnevisionForConditionalGeneration
+from transformers import AutoProcessor
 
 from specvlm import pocket
 from specvlm.pocket.film import write_mp4
 from specvlm.pocket.language import ATTRIBUTES, KINDS, ask, score
+from specvlm.pocket.models import architecture
 from specvlm.pocket.world import Scene, make_scene, render
+from specvlm.video import Video
 
 log = logging.getLogger("specvlm.pocket.evaluate")
 
 RATIOS = (0.0, 0.5, 0.75, 0.9, 0.95)
+FILM_FPS, FILM_SECONDS = 24, 4.0
+"""Those of `write_mp4`."""
 BEGIN, END = "<!-- {name} -->", "<!-- end of {name} -->"
 
 
-def frames_of(scene: Scene, num_frames: int) -> np.ndarray:
-    """Frames `[T, H, W, 3]` at the middles of `num_frames` equal parts of the film."""
-    return render(scene, (np.arange(num_frames) + 0.5) / num_frames)
+def film(scene: Scene, num_frames: int) -> Video:
+    """Frames at the middles of `num_frames` equal parts of a film."""
+    moments = (np.arange(num_frames) + 0.5) / num_frames
+    return Video(render(scene, moments), moments * FILM_SECONDS, FILM_SECONDS, FILM_FPS)
 
 
-def frames_of_mp4(scene: Scene, num_frames: int) -> np.ndarray:
-    """The same film after the codec, read back by the library's own loader."""
+def film_after_codec(scene: Scene, num_frames: int) -> Video:
+    """The same film as an mp4, read back by the library's own loader."""
     from specvlm import video
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
-        write_mp4(scene, path)
-        return np.array(video.load(path, num_frames=num_frames).frames)
+        write_mp4(scene, path, fps=FILM_FPS, seconds=FILM_SECONDS)
+        return video.load(path, num_frames=num_frames)
 
 
 class Reader:
     """A checkpoint of the pocket pair that answers by stock `generate`."""
 
-    def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        self.model: Any = LlavaOnevisionForConditionalGeneration.from_pretrained(path, dtype=dtype).eval()
+    def __init__(self, family: str, path: Path, dtype: torch.dtype) -> None:
+        model_class: Any = architecture(family).model_class
+        self.model: Any = model_class.from_pretrained(path, dtype=dtype).eval()
         self.processor = AutoProcessor.from_pretrained(path)
 
-    def answer(self, films: Sequence[np.ndarray], question: str) -> list[str]:
-        """Greedy answers to one question about several films of as many frames each."""
+    def inputs(self, films: Sequence[Video], question: str) -> Any:
+        """One question about each of several films of as many frames, with the films' own clocks."""
+        text = {"type": "text", "text": question}
         chats = [
-            [{"role": "user", "content": [{"type": "video", "video": film}, {"type": "text", "text": question}]}]
-            for film in films
+            [{"role": "user", "content": [{"type": "video", "video": np.array(film.frames)}, text]}] for film in films
         ]
         inputs = self.processor.apply_chat_template(
             chats,
@@ -69,12 +75,27 @@ class Reader:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            processor_kwargs={"do_sample_frames": False},
+            processor_kwargs={"do_sample_frames": False, "video_metadata": [_metadata(film) for film in films]},
         )
         inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(self.model.dtype)
+        return inputs
+
+    def answer(self, films: Sequence[Video], question: str) -> list[str]:
+        """Greedy answers."""
+        inputs = self.inputs(films, question)
         with torch.inference_mode():
             tokens = self.model.generate(**inputs, do_sample=False, max_new_tokens=192)
         return self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def _metadata(film: Any) -> dict[str, Any]:
+    """The clock of a film that has one, as transformers wants it."""
+    return {
+        "total_num_frames": round(film.duration * film.source_fps),
+        "fps": float(film.source_fps),
+        "frames_indices": [float(second * film.source_fps) for second in film.timestamps],
+        "duration": film.duration,
+    }
 
 
 def accuracy(reader: Reader, seeds: Sequence[int], num_frames: int, *, shift: int = 0, coded: bool = False) -> dict:
@@ -84,10 +105,10 @@ def accuracy(reader: Reader, seeds: Sequence[int], num_frames: int, *, shift: in
     """
     totals = {attribute: [0, 0] for attribute in ATTRIBUTES}
     exact = 0
-    film = frames_of_mp4 if coded else frames_of
+    filmed = film_after_codec if coded else film
     for chunk in _chunks(range(len(seeds)), 50):
         scenes = [make_scene(seeds[i]) for i in chunk]
-        films = [film(make_scene(seeds[(i + shift) % len(seeds)]), num_frames) for i in chunk]
+        films = [filmed(make_scene(seeds[(i + shift) % len(seeds)]), num_frames) for i in chunk]
         question = ask(scenes[0], "detail", random.Random(chunk[0])).text
         for scene, answer in zip(scenes, reader.answer(films, question), strict=True):
             exact += answer == ask(scene, "detail", random.Random(0)).answer
@@ -106,7 +127,7 @@ def short_answers(reader: Reader, seeds: Sequence[int], num_frames: int) -> dict
         right = 0
         for seed in seeds:
             question = ask(make_scene(seed), kind, random.Random(seed))
-            right += reader.answer([frames_of(make_scene(seed), num_frames)], question.text) == [question.answer]
+            right += reader.answer([film(make_scene(seed), num_frames)], question.text) == [question.answer]
         result[kind] = right / len(seeds)
     return result
 
@@ -116,7 +137,7 @@ Arm = tuple[str, float, str]
 
 
 def acceptance(
-    arms: Iterable[Arm], seeds: Sequence[int], num_frames: int, tree: str, dtype: torch.dtype
+    arms: Iterable[Arm], family: str, seeds: Sequence[int], num_frames: int, tree: str, dtype: torch.dtype
 ) -> dict[Arm, float]:
     """Mean acceptance length, bonus included, of each arm over one long prompt a seed.
 
@@ -124,14 +145,14 @@ def acceptance(
     """
     import specvlm
 
-    pair = specvlm.load("pocket", dtype=dtype)
+    pair = specvlm.load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
     result = {}
     for pruner, ratio, positions in arms:
         tokens = rounds = 0
         for seed in seeds:
             scene = make_scene(seed)
             stats = pair.generate(
-                frames_of(scene, num_frames),
+                film(scene, num_frames),
                 ask(scene, "detail", random.Random(seed)).text,
                 num_frames=num_frames,
                 pruner=pruner,
@@ -189,6 +210,7 @@ def main() -> None:
     from specvlm.pruning import PRUNERS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=pocket.FAMILIES, default="llava_onevision", help="which pair to measure")
     parser.add_argument("--films", type=int, default=300, help="held-out films to describe (default 300)")
     parser.add_argument("--prompts", type=int, default=100, help="held-out prompts for acceptance (default 100)")
     parser.add_argument("--frames", type=int, default=16, help="frames a film (default 16)")
@@ -202,12 +224,13 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     dtype = getattr(torch, options.dtype)
-    record: dict = {"films": options.films, "prompts": options.prompts, "frames": options.frames}
+    family = options.family
+    record: dict = {"family": family, "films": options.films, "prompts": options.prompts, "frames": options.frames}
 
     if options.only != "acceptance":
         seeds, rows = pocket.HELD_OUT[: options.films], {}
         for role in pocket.ROLES:
-            reader = Reader(pocket.path("llava_onevision", role), dtype)
+            reader = Reader(family, pocket.path(family, role), dtype)
             rows[role] = accuracy(reader, seeds, options.frames)
             rows[f"{role}, after H.264"] = accuracy(reader, seeds[: len(seeds) // 3 or 1], options.frames, coded=True)
             rows[f"{role}, another video's pixels"] = accuracy(reader, seeds, options.frames, shift=1)
@@ -217,7 +240,7 @@ def main() -> None:
         table = accuracy_table(rows)
         log.info("%s", table)
         if options.page:
-            put(options.page, "accuracy", table)
+            put(options.page, f"accuracy {family}", table)
 
     if options.only != "accuracy":
         seeds = pocket.HELD_OUT[1000 : 1000 + options.prompts]
@@ -226,7 +249,9 @@ def main() -> None:
             (name, ratio, positions) for name in names for positions in ("original", "compact") for ratio in RATIOS[1:]
         ]
         result = dict.fromkeys(arms, 0.0)
-        measure = partial(acceptance, seeds=seeds, num_frames=options.frames, tree=options.tree, dtype=dtype)
+        measure = partial(
+            acceptance, family=family, seeds=seeds, num_frames=options.frames, tree=options.tree, dtype=dtype
+        )
         with ProcessPoolExecutor(options.workers, get_context("spawn"), _worker) as pool:
             for part in pool.map(measure, ([arm] for arm in arms)):
                 result |= part
@@ -234,7 +259,7 @@ def main() -> None:
         table = acceptance_table(result, (*RATIOS, 1.0))
         log.info("%s", table)
         if options.page:
-            put(options.page, "acceptance", table)
+            put(options.page, f"acceptance {family}", table)
     if options.json:
         sys.stdout.write(json.dumps(record) + "\n")
 

@@ -27,6 +27,9 @@ from specvlm.text import TextStream
 
 Source = str | Path | PreTrainedModel
 
+POCKET = {"pocket": pocket.FAMILIES[0]} | {f"pocket-{family}": family for family in pocket.FAMILIES}
+"""The embedded models, by the names that call for them."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -49,17 +52,17 @@ def load(
 ) -> SpecVLM:
     """Load a target and its draft.
 
-    Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair. Without a draft the
-    target decodes by itself, through the same loop; with `draft="self"` it is its own draft, over a pruned copy of its
-    own memory. Where both vision towers have the same weights, they run once, and one copy of a draft loaded here is
-    kept. `dtype` ("auto": the checkpoint's), `device_map` and `attn` (the attention of stock `generate` and of the
-    vision tower; decoding has its own) go to `from_pretrained`. `processor` is for model objects that came from no
-    checkpoint.
+    Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair, and
+    `"pocket-qwen2_5_vl"` that of another family. Without a draft the target decodes by itself, through the same loop;
+    with `draft="self"` it is its own draft, over a pruned copy of its own memory. Two vision towers with the same
+    weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's),
+    `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding has its own) go to
+    `from_pretrained`. `processor` is for model objects that came from no checkpoint.
 
     Errors: ModelError for a checkpoint that can't be loaded, isn't supported, or doesn't fit its partner; OptionError.
     """
-    if target == "pocket" and draft is None:
-        draft = "pocket"
+    if draft is None and isinstance(target, str) and target in POCKET:
+        draft = target
     how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
     loaded = load_family(_locate(target, "target"), **how)
     if draft is None:
@@ -74,7 +77,7 @@ def load(
 
 
 def _locate(source: Source, role: str) -> Source:
-    return pocket.path("llava_onevision", role) if isinstance(source, str) and source == "pocket" else source
+    return pocket.path(POCKET[source], role) if isinstance(source, str) and source in POCKET else source
 
 
 class SpecVLM:
@@ -139,6 +142,15 @@ class SpecVLM:
         text = str(self.target.tokenizer.decode(list(tokens), skip_special_tokens=True))
         return Generation(tokens, text, reason, stats)
 
+    def load_video(self, source: Any, options: Options | None = None, **overrides: Any) -> videos.Video:
+        """The frames of a video that the target would look at: as its own video processor chooses them.
+
+        Frames that are in memory already are all taken, unless `num_frames` or `fps` say otherwise.
+        Errors: OptionError, VideoError.
+        """
+        options = Options.of(options, overrides)
+        return videos.load(source, num_frames=options.num_frames, fps=options.fps)
+
     def without_draft(self) -> SpecVLM:
         """The same target, decoding by itself."""
         return SpecVLM(self.target)
@@ -157,11 +169,8 @@ class SpecVLM:
             raise OptionError("the question is empty: ask something")
         stats = Stats()
         with stats.phase("decode_video"):
-            clips = [
-                videos.load(source, num_frames=options.num_frames, fps=options.fps)
-                for source in (video, *options.more_videos)
-                if source is not None
-            ]
+            sources = [source for source in (video, *options.more_videos) if source is not None]
+            clips = [self.load_video(source, options) for source in sources]
             images = [np.array(source) for source in options.images]
         with stats.phase("preprocess"):
             prompt = self.target.prepare(

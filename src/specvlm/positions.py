@@ -10,8 +10,9 @@ from torch import Tensor
 
 
 def compact(position_ids: Int[Tensor, "R L"], clips: Int[Tensor, " L"], kept: Int[Tensor, " P"]) -> Int[Tensor, "R P"]:
-    """Positions of the tokens `kept` (sorted indices into the prompt, at least one), as if what was pruned had never been filmed.
+    """Positions of the tokens `kept`, as if what was pruned had never been filmed.
 
+    `kept` are sorted indices into the prompt, at least one.
     `clips` [L] says which clip a token belongs to, -1 for text. Runs of one clip, or of text, stay in order:
 
     - time (row 0, and the only row where R is 1) closes up: the i-th time that is left in a run moves to the run's

@@ -77,7 +77,7 @@ class Prompt:
             clips = torch.full_like(self.input_ids, -1)
             clips[self.video_mask] = self.clip_ids
             rows = compact(self.position_ids, clips, index)
-            following = int(rows.max()) + 1
+            following = int(rows[0, -1]) + 1
         return replace(
             self,
             input_ids=self.input_ids[index],

@@ -82,6 +82,7 @@ def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Ite
         recorder = ScoreRecorder(columns, first_row, per_head=by_head)
     with stats.phase("prefill_target"):
         logits = prefill(target.decoder, sequence, embeds, prompt.position_ids, recorder, options.prefill_chunk)
+    stats.video_bytes = sequence.cache.bytes_per_position * prompt.num_video_tokens
     if recorder is not None:
         stats.move("prefill_target", "scoring", recorder.seconds)
     yield (first_token(sequence, logits),)

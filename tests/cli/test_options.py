@@ -18,6 +18,14 @@ from specvlm.options import Options
 
 GIVEN = {
     "num_frames": 7,
+    "min_pixels": 3136,
+    "max_pixels": 6272,
+    "total_pixels": 99999,
+    "more_videos": ("b.mp4", "c.mp4"),
+    "images": ("d.png",),
+    "prune_images": True,
+    "vision": "spared",
+    "self_scope": "head",
     "system": "Be brief.",
     "pruner": "window(where='back')",
     "pruning_ratio": 0.5,

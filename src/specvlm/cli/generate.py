@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -16,7 +16,8 @@ from specvlm.cli.screen import console, waiting, warn, write_record
 
 if TYPE_CHECKING:
     from specvlm.options import Options
-    from specvlm.pipeline import Generation
+    from specvlm.pipeline import Generation, SpecVLM
+    from specvlm.video import Video
 
 
 @spread
@@ -43,19 +44,23 @@ def generate(
 
     The answer is the target's own, token for token; the draft only makes it come sooner.
     """
-    source = None if text_only else video
+    source: str | bytes | None = None if text_only else video
     questions = [*([video] if text_only else []), *(question or [])]
     if not questions:
         raise typer.BadParameter("give a question: specvlm generate VIDEO QUESTION", param_hint="QUESTION")
     options = answer.options()
-    clip, decode_seconds = _decode(source, options)
+    if source == "-":
+        source = sys.stdin.buffer.read()
+    _look_at(source)
     vlm = models.load()
+    clip, decode_seconds = _decode(vlm, source, options)
+    asked = replace(options, num_frames=None, fps=None)  # the frames have been chosen
     arm = "loop" if vlm.draft is None else "specvlm"
     out = sys.stderr if json else sys.stdout
     for number, text in enumerate(questions):
         if len(questions) > 1:
             print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
-        generation = tell(vlm.stream(clip, text, options), out)
+        generation = tell(vlm.stream(clip, text, asked), out)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
         if stats:
@@ -65,19 +70,25 @@ def generate(
         if json:
             _write(arm, text, generation, options)
         if chat:
-            options = replace(options, history=(*options.history, (text, generation.text)))
+            asked = replace(asked, history=(*asked.history, (text, generation.text)))
 
 
-def _decode(source: str | None, options: Options) -> tuple[Any, float]:
+def _look_at(source: str | bytes | None) -> None:
+    """Refuse what is no video before the models are loaded, which can take minutes."""
+    if source is not None:
+        with waiting("Looking for the video"):
+            from specvlm import video
+
+            video.load(source, num_frames=1)
+
+
+def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, float]:
     """The frames that all answers look at, and the seconds that it took to get them."""
     if source is None:
         return None, 0.0
     with waiting("Decoding the video"):
-        from specvlm import video
-
-        data = sys.stdin.buffer.read() if source == "-" else source
         start = time.perf_counter()
-        clip = video.load(data, num_frames=options.num_frames, fps=options.fps)
+        clip = vlm.load_video(source, options)
         seconds = time.perf_counter() - start
     if clip.damage:
         warn(f"{clip.name}: {clip.damage}")

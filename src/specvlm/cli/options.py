@@ -78,11 +78,13 @@ class Models(Bundle):
     parameters = (
         _option(
             "target", str, "pocket", "Models",
-            "The model whose answer it is: a path, a Hub id, or the embedded `pocket`, which brings its own draft.",
+            "The model whose answer it is: a path, a Hub id, or the embedded `pocket` (or `pocket-qwen2_5_vl`), which "
+            "brings its own draft.",
         ),
         _option(
             "draft", str, None, "Models",
-            "The small model that guesses: a path, a Hub id or `pocket`. Without one the target decodes by itself.",
+            "The small model that guesses: a path, a Hub id, `pocket`, or `self`: the target over a part of its own "
+            "memory. Without one the target decodes by itself.",
         ),
         _option(
             "dtype", str, "auto", "Models",
@@ -111,7 +113,14 @@ class Models(Bundle):
             return load(**{name: value for name, value in self.items() if name != "threads"})
 
 
-KINDS = {"int": int, "float": float, "bool": bool, "str": str, "tuple[str, ...]": list[str]}
+KINDS = {
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "str": str,
+    "tuple[str, ...]": list[str],
+    "tuple[Any, ...]": list[str],
+}
 """What the command line makes of an option's type; anything else is text, which the library understands or refuses."""
 
 ONLY_IN_PYTHON = ("history",)

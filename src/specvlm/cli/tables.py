@@ -72,5 +72,9 @@ def of_stats(stats: Stats) -> Group:
     for depth, accepted in enumerate(stats.accepted_per_depth, start=1):
         table.add_row(f"accepted at depth {depth}", f"{accepted / stats.num_rounds:.1%}")
     table.add_section()
+    if stats.num_video_tokens:
+        table.add_row("keys and values of the video, in the target", decimal(stats.video_bytes))
+    if stats.num_rounds and stats.num_drafted:
+        table.add_row("keys and values held for drafting", decimal(stats.draft_bytes))
     table.add_row("peak memory", decimal(stats.peak_memory_bytes))
     return Group(table, ACCEPTANCE, DEPTHS)

@@ -130,6 +130,13 @@ class TreeCache(KVCache):
         """Bytes allocated, in use or not."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.is_initialized)
 
+    @property
+    def bytes_per_position(self) -> int:
+        """What one position takes in all layers together."""
+        return sum(
+            (layer.keys.nbytes + layer.values.nbytes) // layer.capacity for layer in self.layers if layer.is_initialized
+        )
+
     def keep(self, path: Sequence[int], num_nodes: int) -> None:
         """Of the `num_nodes` positions appended last, keep those at `path` (increasing), close up, forget the others.
 

@@ -41,7 +41,9 @@ class Stats:
     num_video_tokens: int = 0
     num_kept: int = 0
     draft_bytes: int = 0
-    """Bytes of keys and values that drafting holds beside the target's."""
+    """Bytes of keys and values that drafting holds beside the target's, from the start."""
+    video_bytes: int = 0
+    """Bytes of the target's own keys and values of the video tokens."""
     num_tokens: int = 0
     num_rounds: int = 0
     num_drafted: int = 0

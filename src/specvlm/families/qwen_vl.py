@@ -126,12 +126,14 @@ class QwenVL(Family, abc.ABC):
             place_ids[mask] = torch.arange(len(frames)) - starts[frames]
             num_clips, num_frames = num_clips + len(grids), num_frames + len(clips)
         clip_ids, still_ids = _in_order(clip_ids, is_image)
+        if of_image[-1] or of_video[-1]:  # then the answer would go on from another position in each row
+            raise OptionError(f"a prompt of {self.model_type} must end with text, not with a video or an image")
 
         position_ids = self._positions(inputs)
         return Prompt(
             input_ids=ids,
             position_ids=position_ids,
-            next_position=int(position_ids.max()) + 1,
+            next_position=int(position_ids[0, -1]) + 1,
             video_mask=of_image | of_video,
             clip_ids=clip_ids,
             frame_ids=frame_ids,

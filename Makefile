@@ -12,7 +12,7 @@ log   := $(VENV)/install.log
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity lint format pocket pocket-eval clean
+.PHONY: help install demo test parity lint format pocket pocket-eval vision clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ pocket: $(ready) ## train the pocket pair anew, from where it was left
 
 pocket-eval: $(ready) ## how well the pocket pair sees, and how pruning changes what is accepted
 	$(bin)/python -m specvlm.pocket.evaluate $(ARGS)
+
+vision: $(ready) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
+	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
 
 clean: ## remove .venv, caches and built packages
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -139,8 +139,9 @@ def _draft_by_model(
 def _draft_by_itself(
     target: Family, prompt: Prompt, kept: Int[Tensor, "*heads K"], options: Options, sequence: Sequence
 ) -> Drafter:
-    """The target, looking at the video tokens `kept` of its own cache alone: there is nothing to see or to prefill."""
+    """The target, looking at the video tokens `kept` of its own cache alone."""
     with sequence.stats.phase("pruning"):
         cache = BorrowedCache(sequence.cache, prompt.video_mask.nonzero()[:, 0], kept)
         sequence.stats.draft_bytes = cache.extra_bytes
+    sequence.stats.phases |= {"vision_draft": 0.0, "prefill_draft": 0.0}  # there is nothing to see or to prefill
     return SelfDrafter(target.decoder, options.tree_shape(), cache, sequence.next_position, target.vocab_size)

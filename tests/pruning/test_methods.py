@@ -28,7 +28,7 @@ from specvlm.pruning import (
     VerifierGuided,
     Window,
 )
-from specvlm.pruning.guided_frames import excess_attention
+from specvlm.pruning.bias import excess_attention
 
 
 def spaced(items: list[int], num_picks: int) -> list[int]:

@@ -4,7 +4,7 @@ Pruning can't change an answer, only how well the draft guesses it, so a pruner 
 not free to be vague. Every method keeps exactly K tokens (`none` excepted), in sequence order, and makes the
 same choice for the same input: ties go to the lower index.
 
-Axes: M video tokens, K kept ones, D hidden size, F frames.
+Axes: M video tokens, K kept ones, D hidden size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import abc
 import inspect
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from numbers import Real
@@ -147,40 +146,3 @@ def even_picks(num_items: int, num_picks: int) -> Int[Tensor, " picks"]:
 def ranking(values: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
     """Indices from the highest value to the lowest; of equal values, the lower index first."""
     return values.sort(descending=True, stable=True).indices
-
-
-def frame_tokens(context: PruningContext) -> tuple[Int[Tensor, " _"], ...]:
-    """The token indices of each frame, by ascending frame id. A token without a place belongs to no frame."""
-    placed = (context.place_ids.cpu() >= 0).nonzero()[:, 0]
-    frame_ids, order = context.frame_ids.cpu()[placed].sort(stable=True)
-    sizes = torch.unique_consecutive(frame_ids, return_counts=True)[1]
-    return placed[order].split(sizes.tolist())
-
-
-def whole_frames(context: PruningContext, frames: Sequence[Int[Tensor, " _"]]) -> int:
-    """How many frames fit into K: exact for frames of one size, by their mean size otherwise."""
-    num_placed = sum(map(len, frames))
-    return min(len(frames), context.num_keep * len(frames) // num_placed) if num_placed else 0
-
-
-def fill_frames(
-    context: PruningContext, frames: Sequence[Int[Tensor, " _"]], order: Sequence[int]
-) -> Int[Tensor, " K"]:
-    """Spend K on whole frames in the given `order` (of all F), until one does not fit.
-
-    What is left goes to the tokens without a place, for a model expects to see its video closed, and then to
-    the frame that did not fit, at an even stride over its places.
-    """
-    num_left = context.num_keep
-    kept, partial = [], torch.empty(0, dtype=torch.long)
-    for tokens in (frames[i] for i in order):
-        if len(tokens) > num_left:
-            partial = tokens
-            break
-        kept.append(tokens)
-        num_left -= len(tokens)
-    placeless = (context.place_ids.cpu() < 0).nonzero()[:, 0]
-    num_placeless = min(num_left, len(placeless))
-    kept.append(placeless[even_picks(len(placeless), num_placeless)])
-    kept.append(partial[even_picks(len(partial), num_left - num_placeless)])
-    return torch.cat(kept).sort().values

@@ -8,15 +8,8 @@ from typing import ClassVar, final
 from jaxtyping import Int
 from torch import Tensor
 
-from specvlm.pruning.base import (
-    Pruner,
-    PruningContext,
-    even_picks,
-    fill_frames,
-    frame_tokens,
-    register,
-    whole_frames,
-)
+from specvlm.pruning.base import Pruner, PruningContext, even_picks, register
+from specvlm.pruning.framewise import fill_frames, frame_tokens, whole_frames
 
 
 @register

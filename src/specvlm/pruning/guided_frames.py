@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from specvlm.pruning.base import (
-    Pruner,
-    PruningContext,
-    fill_frames,
-    frame_tokens,
-    ranking,
-    register,
-    whole_frames,
-)
+from specvlm.pruning.base import Pruner, PruningContext, ranking, register
+from specvlm.pruning.bias import excess_attention
+from specvlm.pruning.framewise import best_of_spans, fill_frames, frame_means, frame_tokens, whole_frames
 
 
 @register
@@ -39,30 +31,8 @@ class GuidedFrames(Pruner):
     needs_scores: ClassVar[bool] = True
 
     def select(self, context: PruningContext) -> Int[Tensor, " K"]:
-        scores = self.scores_of(context)
         frames = frame_tokens(context)
-        means = torch.tensor([float(scores[tokens].mean()) for tokens in frames], dtype=torch.float64)
-        excess = excess_attention(means)
-        num_spans = whole_frames(context, frames)
-        bounds = [i * len(frames) // max(1, num_spans) for i in range(num_spans + 1)]
-        best = [start + int(excess[start:end].argmax()) for start, end in itertools.pairwise(bounds)]
+        excess = excess_attention(frame_means(self.scores_of(context), frames))
+        best = best_of_spans(excess, whole_frames(context, frames))
         others = [i for i in ranking(excess).tolist() if i not in best]
         return fill_frames(context, frames, best + others)
-
-
-def excess_attention(frame_scores: Float[Tensor, " F"]) -> Float[Tensor, " F"]:
-    """How far each frame's score stands above the least-squares parabola through all of them.
-
-    A parabola can follow the bias (a slope, and a rise at both ends) but not a single frame. Fewer than six
-    frames get a line, fewer than three their mean, for else the trend would swallow what it should leave.
-    Scores are taken relative to their mean and on a logarithmic scale, as the bias multiplies.
-    """
-    num_frames = len(frame_scores)
-    if num_frames == 0:
-        return frame_scores
-    relative = frame_scores / frame_scores.mean().clamp_min(torch.finfo(torch.float64).tiny)
-    levels = torch.log1p(relative)
-    time = torch.linspace(-1, 1, num_frames, dtype=torch.float64)
-    powers = time[:, None] ** torch.arange(min(2, num_frames // 3) + 1)
-    trend = powers @ torch.linalg.lstsq(powers, levels[:, None]).solution[:, 0]
-    return (levels - trend).round(decimals=9)  # below that it is rounding, which must not break ties

@@ -93,6 +93,7 @@ def test_an_unknown_name_lists_what_there_is():
         ("window(where='top')", "where must be one of front, middle, back"),
         ("window(where=['front'])", "where must be one of front, middle, back"),
         ("verifier_guided(top_p=40)", "top_p must be"),
+        ("guided_focus(density=50)", "density must be a number from 0 to 1, not 50"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_annotations")

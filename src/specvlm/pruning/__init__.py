@@ -6,6 +6,7 @@ from specvlm.pruning.base import PRUNERS, Pruner, PruningContext, num_to_keep, r
 from specvlm.pruning.clips import num_kept_tokens, select_per_clip, select_per_head
 from specvlm.pruning.diverse import Diverse
 from specvlm.pruning.frames import Frames
+from specvlm.pruning.guided_focus import GuidedFocus
 from specvlm.pruning.guided_frames import GuidedFrames
 from specvlm.pruning.none import KeepAll
 from specvlm.pruning.parsing import make_pruner
@@ -21,6 +22,7 @@ __all__ = [
     "AttentionReverse",
     "Diverse",
     "Frames",
+    "GuidedFocus",
     "GuidedFrames",
     "KeepAll",
     "Pruner",

@@ -8,7 +8,7 @@ import os
 import random
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,9 +23,19 @@ from PIL import Image
 
 import video_zoo as zoo
 from specvlm.errors import OptionError, SpecVLMError, VideoError
-from specvlm.video import DEFAULT_NUM_FRAMES, Video, decoding, load, packets
+from specvlm.video import DEFAULT_NUM_FRAMES, Video, load, packets
+from specvlm.video.backends import pyav, torchcodec
 from specvlm.video.packets import Packet, Scan, entries, hide_unreachable, plan, presentation
 from specvlm.video.sampling import Sampling, Timeline, nearest, require_count, require_rate, uniform
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_pyav() -> Iterator[None]:
+    """What PyAV does is tried here, wherever the tests run; `video/test_backends.py` tries what torchcodec adds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchcodec, "decoder_class", lambda: None)
+        yield
+
 
 # --- which frames: pure arithmetic ------------------------------------------------------------------------------------
 
@@ -211,44 +221,14 @@ def test_decoded_frames_are_put_in_order_of_presentation() -> None:
 
 # --- files: the same frames as a decode from start to end -------------------------------------------------------------
 
-GROUPS = "keyint=10:scenecut=0:bframes=2:qp=20"  # other rate controls of x264 are not reproducible
-VARIABLE = [0, 10, 20, 33, 34, 35, 100, 500, 505, 515, 900, 1000, 1010, 1020, 1040, 1500, 1501, 1502, 1503, 2000]
-
-FILES: dict[str, dict] = {
-    "groups.mp4": {"options": {"x264-params": GROUPS}},
-    "groups.mkv": {"options": {"x264-params": GROUPS}},
-    "groups.ts": {"options": {"x264-params": GROUPS}},
-    "groups.flv": {"options": {"x264-params": GROUPS}},
-    "open.mp4": {"options": {"x264-params": GROUPS + ":open-gop=1"}},
-    "open.ts": {"options": {"x264-params": GROUPS + ":open-gop=1"}},
-    "long.mp4": {"options": {"x264-params": "keyint=250:scenecut=0:bframes=3:qp=20"}},
-    "fragments.mp4": {
-        "options": {"x264-params": GROUPS},
-        "mux": {"movflags": "frag_keyframe+empty_moov+default_base_moof"},
-    },
-    "live.mkv": {"options": {"x264-params": GROUPS}, "mux": {"live": "1"}},  # a header without a duration
-    "variable.mp4": {"num_frames": 20, "ticks": VARIABLE, "options": {"x264-params": "keyint=5:bframes=2:qp=20"}},
-    "variable.mkv": {"num_frames": 20, "ticks": VARIABLE, "options": {"x264-params": "keyint=5:bframes=2:qp=20"}},
-    "refresh.mp4": {"options": {"x264-params": "keyint=10:intra-refresh=1:scenecut=0:qp=20"}, "size": (176, 144)},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"g": "10", "deadline": "realtime", "cpu-used": "8"}},
-    "vp8.webm": {"codec": "libvpx", "options": {"g": "10", "deadline": "realtime", "b": "400k"}},
-    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "keyint=10:open-gop=1:log-level=none"}},
-    "xvid.avi": {"codec": "mpeg4", "options": {"g": "10", "bf": "2"}},
-    "motion.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
-    "program.mpg": {"codec": "mpeg2video", "options": {"g": "10", "bf": "2"}, "format": "mpeg"},
-    "raw.h264": {"options": {"x264-params": GROUPS}, "format": "h264"},  # no timestamps at all
-    "moving.gif": {"codec": "gif", "pix_fmt": "rgb8"},
-}
-
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The file of that name from the list above, made when first asked for."""
+    """The file of that name from the zoo, made when first asked for."""
     folder = tmp_path_factory.mktemp("videos")
 
     def make(name: str) -> Path:
-        path = folder / name
-        return path if path.exists() else zoo.write(path, **FILES[name])
+        return zoo.make(folder, name)
 
     return make
 
@@ -257,7 +237,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def seeks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each seek of the test reached its goal; with seeks made attractive."""
     made: list[bool] = []
-    seek = decoding._seek
+    seek = pyav._seek
 
     def counting(*arguments):
         packets = seek(*arguments)
@@ -265,11 +245,11 @@ def seeks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return packets
 
     monkeypatch.setattr(packets, "SEEK_COST", 0)
-    monkeypatch.setattr(decoding, "_seek", counting)
+    monkeypatch.setattr(pyav, "_seek", counting)
     return made
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", zoo.FILES)
 def test_frames_are_those_of_a_decode_from_start_to_end(name: str, files, seeks: list[bool]) -> None:
     path = files(name)
     frames, seconds = zoo.decode_all(path)
@@ -291,7 +271,7 @@ def test_frames_are_those_of_a_decode_from_start_to_end(name: str, files, seeks:
 def test_an_unseekable_container_is_read_up_to_the_frames_instead(files, seeks: list[bool], monkeypatch) -> None:
     path = files("groups.mp4")
     frames, _ = zoo.decode_all(path)
-    monkeypatch.setattr(decoding, "_seek", lambda *_: None)
+    monkeypatch.setattr(pyav, "_seek", lambda *_: None)
     assert np.array_equal(load(path, num_frames=3).frames, frames[[0, 19, 39]])
 
 
@@ -299,7 +279,7 @@ def test_false_keyframes_are_noticed(files, seeks: list[bool], monkeypatch: pyte
     """Sent into the middle of a group of pictures, the decoder makes a mess or nothing; neither may get through."""
     path = files("long.mp4")
     frames, _ = zoo.decode_all(path)
-    monkeypatch.setattr(decoding, "entries", lambda coded: list(range(1, len(coded))))
+    monkeypatch.setattr(pyav, "entries", lambda coded: list(range(1, len(coded))))
     for num_frames in (2, 3, 7):
         assert np.array_equal(load(path, num_frames=num_frames).frames, frames[uniform(40, num_frames)])
     assert any(seeks)
@@ -308,13 +288,13 @@ def test_false_keyframes_are_noticed(files, seeks: list[bool], monkeypatch: pyte
 def test_a_long_file_is_not_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = zoo.write(tmp_path / "long.mp4", 250, options={"x264-params": "keyint=25:scenecut=0:qp=20"})
     decoded: list[object] = []
-    decode_packet = decoding._Decoder._decode
+    decode_packet = pyav._Decoder._decode
 
     def counting(self, packet):
         decoded.append(packet)
         return decode_packet(self, packet)
 
-    monkeypatch.setattr(decoding._Decoder, "_decode", counting)
+    monkeypatch.setattr(pyav._Decoder, "_decode", counting)
     video = load(path, num_frames=4)
     assert zoo.indices_of(video.frames) == [0, 83, 166, 249]
     assert len(decoded) < 80
@@ -323,7 +303,7 @@ def test_a_long_file_is_not_decoded_whole(tmp_path: Path, monkeypatch: pytest.Mo
 def test_frames_are_chosen_by_their_times_and_not_by_their_numbers(files) -> None:
     video = load(files("variable.mp4"), fps=2)
     # The instants 0, 0.5, 1, 1.5 and 2 s of a video that counts 20 frames in 2 s, most of them in bursts.
-    assert [VARIABLE[index] for index in zoo.indices_of(video.frames)] == [0, 500, 1000, 1500, 2000]
+    assert [zoo.VARIABLE[index] for index in zoo.indices_of(video.frames)] == [0, 500, 1000, 1500, 2000]
     assert video.timestamps.tolist() == [0, 0.5, 1, 1.5, 2]
     assert video.fps == 2
     assert zoo.indices_of(video.frames) != list(range(0, 20, 5))  # what counting would choose
@@ -404,16 +384,6 @@ def test_frames_stand_upright(swaps: bool, across: int, down: int, files) -> Non
     expected[:, shown_y - shown_y.min(), shown_x - shown_x.min()] = stored
     video = load(zoo.turn(files("groups.mp4").read_bytes(), matrix), num_frames=1000)
     assert np.array_equal(video.frames, expected)
-
-
-def test_photos_stand_upright(tmp_path: Path) -> None:
-    for orientation, turns in ((1, 0), (6, -1), (8, 1)):
-        image = Image.fromarray(zoo.picture(5))
-        exif = image.getexif()
-        exif[274] = orientation
-        image.save(tmp_path / "photo.jpg", exif=exif, quality=95)
-        frame = load([tmp_path / "photo.jpg"]).frames[0]
-        assert zoo.index_of(np.rot90(frame, -turns)) == 5
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,36 @@ WIDTH, HEIGHT = 64, 48
 RATE = 30
 
 
+GROUPS = "keyint=10:scenecut=0:bframes=2:qp=20"  # other rate controls of x264 are not reproducible
+VARIABLE = [0, 10, 20, 33, 34, 35, 100, 500, 505, 515, 900, 1000, 1010, 1020, 1040, 1500, 1501, 1502, 1503, 2000]
+
+FILES: dict[str, dict] = {
+    "groups.mp4": {"options": {"x264-params": GROUPS}},
+    "groups.mkv": {"options": {"x264-params": GROUPS}},
+    "groups.ts": {"options": {"x264-params": GROUPS}},
+    "groups.flv": {"options": {"x264-params": GROUPS}},
+    "open.mp4": {"options": {"x264-params": GROUPS + ":open-gop=1"}},
+    "open.ts": {"options": {"x264-params": GROUPS + ":open-gop=1"}},
+    "long.mp4": {"options": {"x264-params": "keyint=250:scenecut=0:bframes=3:qp=20"}},
+    "fragments.mp4": {
+        "options": {"x264-params": GROUPS},
+        "mux": {"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    },
+    "live.mkv": {"options": {"x264-params": GROUPS}, "mux": {"live": "1"}},  # a header without a duration
+    "variable.mp4": {"num_frames": 20, "ticks": VARIABLE, "options": {"x264-params": "keyint=5:bframes=2:qp=20"}},
+    "variable.mkv": {"num_frames": 20, "ticks": VARIABLE, "options": {"x264-params": "keyint=5:bframes=2:qp=20"}},
+    "refresh.mp4": {"options": {"x264-params": "keyint=10:intra-refresh=1:scenecut=0:qp=20"}, "size": (176, 144)},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"g": "10", "deadline": "realtime", "cpu-used": "8"}},
+    "vp8.webm": {"codec": "libvpx", "options": {"g": "10", "deadline": "realtime", "b": "400k"}},
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "keyint=10:open-gop=1:log-level=none"}},
+    "xvid.avi": {"codec": "mpeg4", "options": {"g": "10", "bf": "2"}},
+    "motion.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "program.mpg": {"codec": "mpeg2video", "options": {"g": "10", "bf": "2"}, "format": "mpeg"},
+    "raw.h264": {"options": {"x264-params": GROUPS}, "format": "h264"},  # no timestamps at all
+    "moving.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+}
+
+
 def picture(index: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     """A frame that carries its index: eight black or white bars above, a texture that moves with it below."""
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -49,12 +79,13 @@ def write(
     ticks: Sequence[int] | None = None,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     audio_seconds: float = 0,
+    rate: int | Fraction = RATE,
     **stream_fields: Any,
 ) -> Path:
-    """Encode `num_frames` pictures at 30 a second, or shown at `ticks` milliseconds."""
-    time_base = Fraction(1, RATE) if ticks is None else Fraction(1, 1000)
+    """Encode `num_frames` pictures at `rate` a second, or shown at `ticks` milliseconds."""
+    time_base = Fraction(1) / rate if ticks is None else Fraction(1, 1000)
     with av.open(str(path), "w", format=format, options=mux or {}) as container:
-        stream = container.add_stream(codec, rate=RATE, options=options or {})
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         if ticks is not None:
@@ -88,6 +119,12 @@ def write_audio(path: Path, seconds: float = 1, cover: bool = False) -> Path:
             container.mux(art.encode())
         _mux_silence(container, sound, seconds)
     return path
+
+
+def make(folder: Path, name: str) -> Path:
+    """The file of that name from `FILES`, made when first asked for."""
+    path = folder / name
+    return path if path.exists() else write(path, **FILES[name])
 
 
 def _mux_silence(container: Any, sound: Any, seconds: float) -> None:

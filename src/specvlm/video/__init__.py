@@ -1,6 +1,8 @@
 """Read videos: a file, bytes, an array or a folder of pictures becomes a few frames and the times they are shown at."""
 
 from specvlm.video.clip import Video
-from specvlm.video.loading import DEFAULT_NUM_FRAMES, load
+from specvlm.video.loading import load
+from specvlm.video.pictures import load_image
+from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Timeline
 
-__all__ = ["DEFAULT_NUM_FRAMES", "Video", "load"]
+__all__ = ["DEFAULT_NUM_FRAMES", "Timeline", "Video", "load", "load_image"]

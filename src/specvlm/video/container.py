@@ -16,9 +16,13 @@ from av.video.stream import VideoStream
 
 from specvlm.errors import SpecVLMError, VideoError
 from specvlm.video.packets import Packet, Scan, hide_unreachable
+from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
 
 READ_SIZE = 1 << 17
 """Bytes read at once: a few calls into Python for each megabyte."""
+
+HEAD_SIZE = 512
+"""Bytes from the front of a file that tell what it is."""
 
 MISSING_SECONDS = 0.2
 """A file that ends this much, and two frames, before its header says is reported as cut short."""
@@ -34,7 +38,7 @@ class BinaryFile(Protocol):
 
 
 @contextmanager
-def blaming(name: str) -> Iterator[None]:
+def blaming(name: str, kind: str = "video") -> Iterator[None]:
     """Say in a `VideoError` which source it was, whatever FFmpeg or the file system stumbles over."""
     try:
         yield
@@ -42,7 +46,7 @@ def blaming(name: str) -> Iterator[None]:
         raise
     except (FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoError(f"{name} can't be read as a video: {reason}") from error
+        raise VideoError(f"{name} can't be read as a {kind}: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class VideoFile:
                 raise VideoError(f"{self.name} holds no video, only {' and '.join(kinds) or 'an empty container'}")
             if stream.codec_context is None:
                 raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
+            require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
+            stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
             stream.thread_type = thread_type
             yield container, stream
 
@@ -83,6 +89,8 @@ class VideoFile:
         packets: list[Packet] = []
         cut_short, damage, end = False, None, 0.0
         with self.opened() as (container, stream):
+            stream_index = stream.index
+            is_picture = container.format.name.endswith("_pipe")
             hides_frames = stream.codec_context.name == "vp8"
             try:
                 # All streams, since the duration in the header is that of the longest.
@@ -114,23 +122,31 @@ class VideoFile:
         )
         if damage is None and num_hidden:
             damage = f"its first {num_hidden} frames come before any keyframe"
-        return Scan(reachable, time_base, damage)
+        return Scan(reachable, time_base, damage, stream_index, is_picture and len(packets) == 1)
 
     def _diagnosis(self) -> str:
         """What a file is that no demuxer takes."""
         self.file.seek(0)
-        head = self.file.read(512)
-        if not head:
-            return "is empty (0 bytes)"
+        head = self.file.read(HEAD_SIZE)
         if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"):
             return (
                 "is an MP4 whose index (the moov box) is missing or broken: "
                 "it was cut short or is still being written; copy or record it again"
             )
-        text = head.decode("utf-8", errors="ignore")
-        if len(text.encode()) > len(head) - 4 and all(char.isprintable() or char.isspace() for char in text):
-            return f"is a text file that begins {text.lstrip()[:40]!r}, not a video"
+        if (plain := nothing_to_see(head)) is not None:
+            return f"{plain}, not a video" if head else plain
         return "is no video that FFmpeg knows: expected a file such as MP4, MKV, WebM, MOV, AVI, MPEG-TS or GIF"
+
+
+def nothing_to_see(head: bytes) -> str | None:
+    """What a file is that begins with `head`, if that is nothing or text; a download that went wrong, mostly."""
+    if not head:
+        return "is empty (0 bytes)"
+    text = head.decode("utf-8", errors="ignore")
+    # A character may be cut in two at the end; anything else that is not text is lost in decoding, and missed.
+    if len(text.encode()) > len(head) - 4 and all(char.isprintable() or char.isspace() for char in text):
+        return f"is a text file that begins {text.lstrip()[:40]!r}"
+    return None
 
 
 def demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[av.Packet]:

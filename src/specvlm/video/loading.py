@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from specvlm.errors import OptionError, VideoError
+from specvlm.video.backends import Backend, require_backend
 from specvlm.video.clip import Video
 from specvlm.video.container import blaming
 from specvlm.video.decoding import decode
-from specvlm.video.sampling import Rate, Sampling, Timeline, require_rate
+from specvlm.video.doors import binary, existing
+from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Choose, Rate, Sampling, Timeline, checked, require_rate
 from specvlm.video.stills import pick, picture_files
-
-DEFAULT_NUM_FRAMES = 32
 
 
 def load(
@@ -28,6 +26,8 @@ def load(
     fps: Rate | None = None,
     max_frames: int | None = None,
     source_fps: Rate | None = None,
+    choose: Choose | None = None,
+    backend: Backend = "auto",
 ) -> Video:
     """Read the frames of a video that a model shall look at.
 
@@ -37,87 +37,81 @@ def load(
     - an open binary file: read from its first byte, left open and where it stood (unless it can't seek),
     - a folder of pictures: the frames in natural order (frame2 before frame10),
     - an array or tensor [T, H, W, 3] or [T, 3, H, W], uint8 or floats in 0..1,
-    - a list of pictures of one size: arrays, tensors, PIL images, paths,
+    - a list of pictures of one size, each whatever `load_image` takes,
     - a `Video`, to choose among its frames.
 
     Frames are chosen by one of
 
     - `num_frames`, spread evenly over the frames: `np.linspace(0, total - 1, num_frames, dtype=int)`, which
       rounds down, as LLaVA-NeXT does. A shorter video gives all its frames; none is ever repeated;
-    - `fps`, the frames nearest to k / fps seconds by their real times, whatever the container says its rate is.
+    - `fps`, the frames nearest to k / fps seconds by their real times, whatever the container says its rate is;
+    - `choose`, a rule of your own: it is told the source's `Timeline` (num_frames, seconds, duration, fps) and returns
+      the indices of the frames to take, at least one, never falling. A frame that it names twice comes twice.
+      `processor_sampling` makes the rule of a checkpoint's own video processor.
 
-    `max_frames` bounds either one (a choice by `fps` is thinned evenly). Given neither, files and folders give
-    `DEFAULT_NUM_FRAMES` evenly spread; frames that are in memory already are all taken. `source_fps` gives a clock
-    to a source that has none (arrays, lists, folders).
+    `max_frames` bounds either of the first two (a choice by `fps` is thinned evenly). Given none of these, files and
+    folders give `DEFAULT_NUM_FRAMES` evenly spread; frames that are in memory already are all taken. `source_fps` gives
+    a clock to a source that has none (arrays, lists, folders).
 
     Of a damaged or truncated file the frames are chosen among those that exist, and `Video.damage` says what is
     missing; it is an error only if there are none. Pixels are as stored: see `decoding.decode` for what is
     done to them (rotation is) and what isn't (pixel aspect isn't).
 
-    Raises `OptionError` for options out of range or in contradiction, `VideoError` for a source that can't be read.
+    `backend` says who decodes the frames of a file, once PyAV has found out which there are:
+
+    - "auto": torchcodec where it is installed and a trial frame comes out as from PyAV, to the bit; else PyAV;
+    - "pyav";
+    - "torchcodec": torchcodec even where it rounds colours differently (more than 8 bits, odd sizes); still PyAV where
+      torchcodec fails, and for files that are known to be damaged.
+
+    Only PyAV notices a frame that is damaged inside, in a file that is whole outside: torchcodec hands such a frame out
+    as FFmpeg patched it up, and `Video.damage` stays None.
+
+    Raises `OptionError` for options out of range or in contradiction, `VideoError` for a source that can't be read or
+    whose frames would take more memory than any video should (`room.MAX_PIXELS`).
     """
     sampling = Sampling(num_frames=num_frames, fps=fps, max_frames=max_frames)
+    rule = sampling.choose if choose is None else _alone(choose, sampling)
     require_rate("source_fps", source_fps)
+    require_backend(backend)
     if isinstance(source, Video):
-        return _with_clock(source, source_fps).sampled(sampling)
+        return _with_clock(source, source_fps).sampled(rule)
     if isinstance(source, np.ndarray | Tensor):
-        return _from_stills(source, f"the {type(source).__name__} of shape {list(source.shape)}", sampling, source_fps)
+        return _from_stills(source, f"the {type(source).__name__} of shape {list(source.shape)}", rule, source_fps)
     if isinstance(source, list | tuple):
-        return _from_stills(source, f"the list of {len(source)} pictures", sampling, source_fps)
-    if num_frames is None and fps is None:
-        sampling = replace(sampling, num_frames=DEFAULT_NUM_FRAMES)
+        return _from_stills(source, f"the list of {len(source)} pictures", rule, source_fps)
+    if choose is None and num_frames is None and fps is None:
+        rule = replace(sampling, num_frames=DEFAULT_NUM_FRAMES).choose
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fsdecode(source), sampling, source_fps)
-    if isinstance(source, bytes | bytearray | memoryview):
-        name = f"the video of {len(source)} bytes"
+        name = os.fsdecode(source)
+        with blaming(name):
+            files = picture_files(path) if (path := existing(name)).is_dir() else None
+        if files is not None:
+            return _from_stills(files, name, rule, source_fps)
+    elif not isinstance(source, bytes | bytearray | memoryview) and not hasattr(source, "read"):
+        raise VideoError(
+            f"a video can't be read from an object of type {type(source).__name__}: "
+            "expected a path, bytes, an open binary file, an array, a tensor, a list of pictures or a Video"
+        )
+    with binary(source, "video") as (file, name):
         _refuse_second_clock(name, source_fps)
-        return decode(io.BytesIO(source), name, sampling)
-    if hasattr(source, "read"):
-        _refuse_second_clock("the open file", source_fps)
-        return _from_open_file(source, sampling)
-    raise VideoError(
-        f"a video can't be read from an object of type {type(source).__name__}: "
-        "expected a path, bytes, an open binary file, an array, a tensor, a list of pictures or a Video"
-    )
+        return decode(file, name, rule, backend)
 
 
-def _from_stills(frames: Any, name: str, sampling: Sampling, source_fps: Rate | None) -> Video:
+def _alone(choose: Choose, sampling: Sampling) -> Choose:
+    """The caller's own rule, checked. `OptionError` if there is another one beside it."""
+    given = [f"{name}={value!r}" for name, value in asdict(sampling).items() if value is not None]
+    if given:
+        raise OptionError(f"choose decides alone which frames are taken: leave out {' and '.join(given)}")
+    return checked(choose)
+
+
+def _from_stills(frames: Any, name: str, choose: Choose, source_fps: Rate | None) -> Video:
     if len(frames) == 0:
         raise VideoError(f"{name} holds no frames")
     timeline = Timeline.regular(len(frames), source_fps)
-    chosen = sampling.choose(timeline)
+    chosen = choose(timeline)
     return replace(Video.chosen(pick(frames, chosen, name), timeline, chosen, name), source_fps=source_fps)
-
-
-def _from_path(name: str, sampling: Sampling, source_fps: Rate | None) -> Video:
-    path = Path(name)
-    with blaming(name):
-        if not name or not path.exists():
-            hint = " (nothing is fetched from URLs: download it first)" if "://" in name else ""
-            raise VideoError(f"there is no file {name!r}{hint}")
-        if path.is_dir():
-            return _from_stills(picture_files(path), name, sampling, source_fps)
-        if not path.is_file():
-            raise VideoError(f"{name} is neither a file nor a folder: open it yourself and pass the open file")
-        _refuse_second_clock(name, source_fps)
-        with path.open("rb") as file:
-            return decode(file, name, sampling)
-
-
-def _from_open_file(file: Any, sampling: Sampling) -> Video:
-    name = file.name if isinstance(getattr(file, "name", None), str) else "the open file"
-    with blaming(name):
-        if not isinstance(file.read(0), bytes):
-            raise VideoError(f"{name} is open as text: open it with mode 'rb'")
-        try:
-            position = file.tell()
-            file.seek(position)
-        except (AttributeError, OSError):  # a pipe can't go back: keep what it gives
-            return decode(io.BytesIO(file.read()), name, sampling)
-        try:
-            return decode(file, name, sampling)
-        finally:
-            file.seek(position)
 
 
 def _with_clock(video: Video, source_fps: Rate | None) -> Video:
@@ -125,8 +119,9 @@ def _with_clock(video: Video, source_fps: Rate | None) -> Video:
         return video
     if video.timestamps is not None:
         _refuse_second_clock(video.name, source_fps)
-    timeline = Timeline.regular(len(video.frames), source_fps)
-    return replace(video, timestamps=timeline.seconds, duration=timeline.duration, source_fps=source_fps)
+    timeline = Timeline.regular(video.total_frames, source_fps)
+    seconds = None if timeline.seconds is None else timeline.seconds[video.indices]
+    return replace(video, timestamps=seconds, duration=timeline.duration, source_fps=source_fps)
 
 
 def _refuse_second_clock(name: str, source_fps: Rate | None) -> None:

@@ -33,11 +33,14 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All packets of a video stream, in decode order. `damage` says what is missing from the file, if anything."""
+    """All packets of a video stream, in decode order. `damage` says what is missing from the file, if anything.
+    `is_picture` tells a photo or drawing from a video of one frame."""
 
     packets: Sequence[Packet]
     time_base: Fraction
     damage: str | None = None
+    stream_index: int = 0
+    is_picture: bool = False
 
     @property
     def tells_frames(self) -> bool:
@@ -50,6 +53,11 @@ class Scan:
             and max(ticks) - min(ticks) < LONGEST_SPAN
             and all(earlier <= later for earlier, later in pairwise(order))
         )
+
+    @property
+    def damage_in_brackets(self) -> str:
+        """The damage, if any, to be put behind another message."""
+        return f" ({self.damage})" if self.damage else ""
 
     def shown(self) -> list[Packet]:
         """The packets that become visible frames, in order of presentation (of those with a time)."""

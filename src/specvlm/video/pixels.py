@@ -6,11 +6,14 @@ import numpy as np
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
+from specvlm.video.room import require_all
+
 
 class Gallery:
     """The frames wanted, each put in its place as it comes along; its size is that of the first to arrive."""
 
-    def __init__(self, num_frames: int) -> None:
+    def __init__(self, num_frames: int, name: str) -> None:
+        self._name = name
         self._missing = set(range(num_frames))
         self._pixels = np.empty((num_frames, 0, 0, 3), np.uint8)
         self._size = (0, 0)
@@ -18,6 +21,7 @@ class Gallery:
     def hang(self, row: int, frame: VideoFrame) -> None:
         if self._pixels.size == 0:
             self._size = (frame.width, frame.height)
+            require_all(len(self._pixels), *self._size, self._name)
         pixels = upright(frame, *self._size)
         if self._pixels.size == 0:
             self._pixels = np.empty((len(self._pixels), *pixels.shape), np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from numbers import Integral, Real
 
 import numpy as np
@@ -13,6 +15,9 @@ from specvlm.errors import OptionError
 
 Rate = float | int
 """Frames a second. (To the type checker of the tests an int is no float.)"""
+
+DEFAULT_NUM_FRAMES = 32
+"""Of a video that is decoded, when nothing else is asked for."""
 
 MAX_FPS = 1e6
 """Asking for more frames a second than this is asking for all of them; it keeps the arithmetic exact."""
@@ -39,10 +44,14 @@ class Timeline:
 
     @property
     def fps(self) -> float | None:
-        """Frames a second on average, None for a single frame or without a clock."""
-        if self.seconds is None or self.num_frames < 2 or self.seconds[-1] <= self.seconds[0]:
+        """Frames a second on average: `num_frames / fps` is the duration. None without a clock or where unknown."""
+        if self.seconds is None:
             return None
-        return float((self.num_frames - 1) / (self.seconds[-1] - self.seconds[0]))
+        return rate(self.num_frames, self.duration) if self.duration else average_rate(self.seconds)
+
+
+Choose = Callable[[Timeline], Int64[np.ndarray, " chosen"]]
+"""A rule that says which frames of a source are looked at: indices into its timeline, never falling, at least one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +80,62 @@ class Sampling:
         Raises `OptionError` for `fps` on a timeline without a clock.
         """
         if self.fps is not None:
-            if timeline.seconds is None:
-                raise OptionError(
-                    f"fps={self.fps!r} needs to know when each frame is shown, and this source has no clock: "
-                    "give source_fps too, or num_frames instead"
-                )
-            chosen = nearest(timeline.seconds, self.fps, timeline.duration)
+            chosen = nearest(require_clock(self.fps, timeline), self.fps, timeline.duration)
             return chosen if self.max_frames is None else chosen[uniform(len(chosen), self.max_frames)]
         bounds = [bound for bound in (self.num_frames, self.max_frames) if bound is not None]
         return uniform(timeline.num_frames, min(bounds, default=timeline.num_frames))
+
+
+def checked(choose: Choose) -> Choose:
+    """The same rule, held to its contract: `OptionError` for a choice that no video can fulfil.
+
+    An index may come twice, and that frame is then seen twice, as with transformers' own processors.
+    """
+
+    def choose_checked(timeline: Timeline) -> Int64[np.ndarray, " chosen"]:
+        chosen = np.asarray(choose(timeline))
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer) or len(chosen) == 0:
+            raise OptionError(
+                f"choose must return a list of at least one index, not {chosen.dtype} of shape {list(chosen.shape)}"
+            )
+        if chosen.min() < 0 or chosen.max() >= timeline.num_frames or (np.diff(chosen.astype(np.int64)) < 0).any():
+            raise OptionError(
+                f"choose must return indices from 0 to {timeline.num_frames - 1} that never fall, not {chosen.tolist()}"
+            )
+        return chosen.astype(np.int64)
+
+    return choose_checked
+
+
+def average_rate(
+    seconds: Float64[np.ndarray, " total"], indices: Int64[np.ndarray, " total"] | None = None
+) -> float | None:
+    """Frames a second between the first and the last of these, which stand at `indices` of their source (or count from
+    0); None if they are shown at one time."""
+    if len(seconds) == 0 or seconds[-1] <= seconds[0]:
+        return None
+    count = len(seconds) - 1 if indices is None else int(indices[-1] - indices[0])
+    return rate(count, seconds[-1] - seconds[0])
+
+
+def rate(count: int, seconds: float) -> float:
+    """`count / seconds`, freed of rounding: 40 frames in 1.3333333333333333 s are exactly 30 a second.
+
+    Processors round frame counts and positions down, so the last bit of a rate can decide about a whole frame.
+    """
+    exact = count / Fraction(seconds)
+    simple = exact.limit_denominator(10**6)
+    return float(simple if abs(simple - exact) <= exact * Fraction(1, 10**12) else exact)
+
+
+def require_clock(fps: Rate, timeline: Timeline) -> Float64[np.ndarray, " num_frames"]:
+    """When each frame is shown, in seconds. Raises `OptionError` if nobody knows."""
+    if timeline.seconds is None:
+        raise OptionError(
+            f"fps={fps!r} needs to know when each frame is shown, and this source has no clock: "
+            "give source_fps too, or num_frames instead"
+        )
+    return timeline.seconds
 
 
 def uniform(total: int, count: int) -> Int64[np.ndarray, " chosen"]:

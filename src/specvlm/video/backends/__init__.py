@@ -1,0 +1,45 @@
+"""Who decodes the frames of a video file: one file for each backend, behind one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from specvlm.errors import OptionError
+from specvlm.video.backends import pyav, torchcodec
+from specvlm.video.container import VideoFile
+from specvlm.video.packets import Scan
+from specvlm.video.pictures import read_photo
+
+Backend = Literal["auto", "pyav", "torchcodec"]
+
+Reader = Callable[
+    [VideoFile, Scan, Int64[np.ndarray, " chosen"]],
+    UInt8[np.ndarray, "chosen H W 3"] | None,
+]
+"""The frames at increasing places of the scan's timeline; None if the reader can't be sure of them."""
+
+READERS: dict[Backend, tuple[Reader, ...]] = {
+    "auto": (torchcodec.read_exactly, pyav.read),
+    "pyav": (pyav.read,),
+    "torchcodec": (torchcodec.read, pyav.read),
+}
+
+
+def require_backend(backend: str) -> None:
+    """Raise `OptionError` for a backend that there isn't, or isn't here."""
+    if backend not in get_args(Backend):
+        raise OptionError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
+    if backend == "torchcodec" and torchcodec.decoder_class() is None:
+        raise OptionError(
+            "backend='torchcodec' needs torchcodec and an FFmpeg that it can load (its versions 4 to 9, as shared "
+            "libraries): install both, or use 'pyav'"
+        )
+
+
+def readers(scan: Scan, backend: Backend) -> Sequence[Reader]:
+    """Who is asked for frames, one after the other until one is sure of them."""
+    return (read_photo, pyav.read) if scan.is_picture else READERS[backend]

@@ -1,0 +1,120 @@
+"""One picture, whatever it comes in, as RGB pixels: exactly those of `transformers.image_utils.load_image`."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, cast
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from specvlm.errors import VideoError
+from specvlm.video.container import HEAD_SIZE, BinaryFile, VideoFile, blaming, nothing_to_see
+from specvlm.video.doors import binary
+from specvlm.video.packets import Scan
+from specvlm.video.room import require_frame
+
+BROKEN = (SyntaxError, EOFError, LookupError, TypeError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises over broken files, besides the errors that any file may cause."""
+
+
+def load_image(source: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """Read one picture, to stand in a prompt beside a video.
+
+    `source` is a path, bytes, an open binary file (left open and where it stood), an array or tensor [H, W, 3] or
+    [3, H, W] (uint8, or floats in 0..1), or a PIL image. A photo is turned upright as its EXIF data asks; transparency
+    is dropped. The pixels are the caller's own to change.
+
+    Raises `VideoError` for a source that can't be read as a picture, and for one of more than `room.MAX_FRAME_PIXELS`.
+    """
+    return np.array(picture(source, f"the {type(source).__name__}"))
+
+
+def picture(source: Any, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of a picture from wherever it is; `name` is for messages about what has no name of its own."""
+    if isinstance(source, Tensor):
+        return rgb(to_numpy(source), name)
+    if isinstance(source, np.ndarray):
+        return rgb(source, name)
+    if isinstance(source, Image.Image):
+        with _blaming_pillow(name):
+            return _upright(source, name)
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
+        with binary(source, "picture") as (file, file_name):
+            return read_picture(file, file_name)
+    raise VideoError(
+        f"{name} is of type {type(source).__name__}: "
+        "expected an array, a tensor, a PIL image, a path, bytes or an open binary file"
+    )
+
+
+def read_picture(file: BinaryFile, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture that a binary file holds from its first byte on."""
+    with _blaming_pillow(name):
+        file.seek(0)
+        try:
+            image = Image.open(cast(IO[bytes], file))
+        except UnidentifiedImageError as error:
+            file.seek(0)
+            plain = nothing_to_see(file.read(HEAD_SIZE)) or "is in no format that Pillow knows"
+            raise VideoError(f"{name} {plain}: expected a picture, such as JPEG, PNG or WebP") from error
+        with image:
+            return _upright(image, name)
+
+
+def read_photo(
+    source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"]
+) -> UInt8[np.ndarray, "chosen H W 3"] | None:
+    """The only frame of a video file that is a picture. None if Pillow can't read it: FFmpeg may.
+
+    PyAV can't read EXIF data, and so doesn't learn of a photo that it is mirrored.
+    """
+    try:
+        return read_picture(source.file, source.name)[None][places]
+    except VideoError:
+        return None
+
+
+def _upright(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    require_frame(*image.size, name)
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@contextmanager
+def _blaming_pillow(name: str) -> Iterator[None]:
+    with blaming(name, "picture"):
+        try:
+            yield
+        except BROKEN as error:
+            raise VideoError(f"{name} can't be read as a picture: {error}") from error
+
+
+def to_numpy(tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:
+    """The values of a tensor from wherever it is, in a type that numpy has."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def rgb(pixels: Shaped[np.ndarray, "..."], name: str, *leading: str) -> UInt8[np.ndarray, "... H W 3"]:
+    """uint8 pixels, channels last. `leading` names the axes before those of a picture."""
+    channels_first = pixels.ndim == 3 + len(leading) and pixels.shape[-1] != 3 and pixels.shape[-3] == 3
+    if channels_first:
+        pixels = np.moveaxis(pixels, -3, -1)
+    if pixels.ndim != 3 + len(leading) or pixels.shape[-1] != 3:
+        shapes = [", ".join([*leading, *axes]) for axes in (("H", "W", "3"), ("3", "H", "W"))]
+        raise VideoError(f"{name} has shape {list(pixels.shape)}: expected [{shapes[0]}] or [{shapes[1]}]")
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not ((pixels >= 0) & (pixels <= 1)).all():
+            raise VideoError(
+                f"{name} holds floats from {pixels.min():g} to {pixels.max():g}: "
+                "expected 0 to 1 (or uint8 from 0 to 255)"
+            )
+        pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise VideoError(f"{name} holds {pixels.dtype}: expected uint8 from 0 to 255, or floats from 0 to 1")
+    return np.ascontiguousarray(pixels)

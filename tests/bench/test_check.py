@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from dataclasses import replace
 
 import pytest
@@ -86,6 +88,19 @@ def test_the_command_tells_by_its_exit_code(step, code, monkeypatch, capsys):
     monkeypatch.setattr(checks, "check_pair", lambda pair, **options: [RIGHT, replace(RIGHT, step_seconds=step)])
     assert shapes.main(["--pair", next(iter(PAIRS)), "--check"]) == code
     assert capsys.readouterr().out.count("ms with random weights") == 2
+
+
+@pytest.mark.filterwarnings("ignore:'specvlm.bench.shapes' found in sys.modules:RuntimeWarning")
+def test_run_as_a_script_it_checks_shapes_that_compare(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(checks, "check_pair", lambda pair, **options: asked.append((pair, options)) or [RIGHT])
+    monkeypatch.setattr(sys, "argv", ["shapes", "--pair", "qwen2.5-vl-7b+3b", "--check", "--cached", "40"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("specvlm.bench.shapes", run_name="__main__")
+    assert stop.value.code == 0
+    options = {"dtype": torch.bfloat16, "cached": 40, "steps": 7, "max_new_tokens": 32}
+    assert asked == [(PAIRS["qwen2.5-vl-7b+3b"], options)]
+    assert "passed" in capsys.readouterr().out
 
 
 def test_a_step_is_timed_as_often_as_asked():

@@ -24,8 +24,12 @@ from specvlm.options import Options
 from specvlm.oracle import generate_stock
 from specvlm.prompt import Prompt
 from specvlm.text import TextStream
+from specvlm.video.processor_sampling import processor_sampling
 
 Source = str | Path | PreTrainedModel
+
+IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
+"""Frames that somebody has chosen already."""
 
 POCKET = {"pocket": pocket.FAMILIES[0]} | {f"pocket-{family}": family for family in pocket.FAMILIES}
 """The embedded models, by the names that call for them."""
@@ -149,7 +153,10 @@ class SpecVLM:
         Errors: OptionError, VideoError.
         """
         options = Options.of(options, overrides)
-        return videos.load(source, num_frames=options.num_frames, fps=options.fps)
+        if isinstance(source, IN_MEMORY) and options.num_frames is None and options.fps is None:
+            return videos.load(source)
+        rule = processor_sampling(self.target.video_processor, num_frames=options.num_frames, fps=options.fps)
+        return videos.load(source, choose=rule)
 
     def without_draft(self) -> SpecVLM:
         """The same target, decoding by itself."""
@@ -171,7 +178,7 @@ class SpecVLM:
         with stats.phase("decode_video"):
             sources = [source for source in (video, *options.more_videos) if source is not None]
             clips = [self.load_video(source, options) for source in sources]
-            images = [np.array(source) for source in options.images]
+            images = [videos.load_image(source) for source in options.images]
         with stats.phase("preprocess"):
             prompt = self.target.prepare(
                 clips,

@@ -95,6 +95,11 @@ class Family(abc.ABC):
         return self.processor.tokenizer
 
     @property
+    def video_processor(self) -> Any:
+        """The part of the processor that chooses and prepares frames."""
+        return self.processor.video_processor
+
+    @property
     def vocab_size(self) -> int:
         """Ids below this one mean something: published checkpoints pad their embedding with rows that mean nothing."""
         size = self.decoder.vocab_size
@@ -169,7 +174,10 @@ class Family(abc.ABC):
             kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
         if videos:
             kwargs["videos"] = [torch.from_numpy(np.array(video.frames)).permute(0, 3, 1, 2) for video in videos]
-        return self.processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
+        try:
+            return self.processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
+        except ValueError as error:  # a picture that is 200 times as wide as high, say
+            raise OptionError(f"the processor of {self.name} refuses this prompt: {error}") from error
 
 
 def _message(role: str, text: str) -> dict:

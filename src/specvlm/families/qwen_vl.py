@@ -85,14 +85,10 @@ class QwenVL(Family, abc.ABC):
     ) -> Prompt:
         kwargs: dict[str, Any] = {}
         if videos:
-            kwargs["video_metadata"] = [_metadata(video) for video in videos]
+            kwargs["video_metadata"] = [video.metadata() for video in videos]
             if pixels.given():
                 kwargs["videos_kwargs"] = {"size": self._size(pixels, max(len(video.frames) for video in videos))}
-        try:
-            inputs = self._inputs(videos, images, question, system, history, **kwargs)
-        except ValueError as error:  # an aspect ratio of more than 200, mostly
-            raise OptionError(f"the processor of {self.name} refuses the video: {error}") from error
-        return self.prompt_from_inputs(inputs)
+        return self.prompt_from_inputs(self._inputs(videos, images, question, system, history, **kwargs))
 
     @abc.abstractmethod
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
@@ -206,7 +202,7 @@ class MergesLast(QwenVL, abc.ABC):
         return (visual.patch_embed, visual.blocks)
 
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
-        processor = self.processor.video_processor
+        processor = self.video_processor
         least = pixels.min_pixels or processor.size["shortest_edge"]
         most = pixels.max_pixels or processor.size["longest_edge"]
         if pixels.total_pixels is not None:  # as qwen-vl-utils has it, and transformers' cap_pixels_per_frame
@@ -230,7 +226,7 @@ class MergesDeep(QwenVL, abc.ABC):
         return (self.model.model.visual,)
 
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
-        size = self.processor.video_processor.size  # here transformers counts the pixels of all frames together
+        size = self.video_processor.size  # here transformers counts the pixels of all frames together
         least = size["shortest_edge"] if pixels.min_pixels is None else pixels.min_pixels * num_frames
         most = size["longest_edge"] if pixels.max_pixels is None else pixels.max_pixels * num_frames
         return {"shortest_edge": least, "longest_edge": min(most, pixels.total_pixels or most)}
@@ -260,15 +256,3 @@ def _in_order(clip_ids: Int[Tensor, " M"], is_image: Tensor) -> tuple[Int[Tensor
     ranks = torch.tensor(order).argsort() if order else clip_ids
     clip_ids = ranks[clip_ids] if order else clip_ids
     return clip_ids, frozenset(clip_ids[is_image].tolist())
-
-
-def _metadata(video: Video) -> dict[str, Any]:
-    fps = video.source_fps
-    total = len(video.frames) if video.duration is None or fps is None else round(video.duration * fps)
-    seconds = None if video.timestamps is None or fps is None else [float(t * fps) for t in video.timestamps]
-    return {
-        "total_num_frames": total,
-        "fps": fps,
-        "frames_indices": list(range(len(video.frames))) if seconds is None else seconds,
-        "duration": video.duration,
-    }

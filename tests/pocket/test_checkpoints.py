@@ -61,7 +61,7 @@ def test_training_read_what_the_chat_template_writes(made, reader) -> None:
     assert ids[len(asked) :] == labels[len(asked) :] == tokenizer(question.answer + "<|im_end|>").input_ids
 
 
-@pytest.mark.parametrize(("family", "video_tokens"), [("llava_onevision", 4 * 9 + 1)])
+@pytest.mark.parametrize(("family", "video_tokens"), [("llava_onevision", 4 * 9 + 1), ("qwen2_5_vl", 2 * 9)])
 def test_a_frame_is_nine_tokens_and_in_qwen_two_frames_are(family: str, video_tokens: int) -> None:
     processor = AutoProcessor.from_pretrained(pocket.path(family, "target"))
     text = f"a {processor.video_token}"
@@ -95,3 +95,19 @@ def test_a_draft_is_a_seventh_of_its_target(made) -> None:
     assert sizes[0] >= 7 * sizes[1]
     files = pocket.path(made.model_type).parent.rglob("*")
     assert sum(file.stat().st_size for file in files) < 30e6
+
+
+def test_a_qwen_pair_sees_with_the_same_eyes() -> None:
+    target, draft = (load(architecture("qwen2_5_vl"), role).model for role in pocket.ROLES)
+    assert target.visual.config.to_dict() == draft.visual.config.to_dict()
+    weights, others = target.visual.state_dict(), draft.visual.state_dict()
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
+    words = [model.language_model.embed_tokens.weight for model in (target, draft)]
+    assert not torch.equal(*words)
+
+
+def test_windows_part_the_frame_and_some_layers_see_all_of_it() -> None:
+    config = load(architecture("qwen2_5_vl"), "target").config.vision_config
+    assert 0 < len(config.fullatt_block_indexes) < config.depth
+    assert config.window_size < 96

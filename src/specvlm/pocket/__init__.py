@@ -13,7 +13,7 @@ from specvlm.errors import ModelError
 HELD_OUT = range(1_000_000_000, 1_000_100_000)
 """Seeds of scenes for measuring. Training draws from the seeds below the first of them."""
 
-FAMILIES = ("llava_onevision",)
+FAMILIES = ("llava_onevision", "qwen2_5_vl")
 ROLES = ("target", "draft")
 
 

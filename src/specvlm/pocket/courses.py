@@ -98,18 +98,27 @@ COURSES = {
         target=(
             Stage(
                 name="target-1",
-                steps=400,
+                steps=300,
                 rows=16,
                 frames=(16, 8, 32, 16),
                 learning_rate=(5e-4, 1e-5),
                 warmup=40,
                 seed=41,
             ),
+            Stage(
+                name="target-2",
+                steps=200,
+                rows=16,
+                frames=(16, 32, 16, 8),
+                learning_rate=(3e-4, 1e-5),
+                warmup=20,
+                seed=42,
+            ),
         ),
         echo=(
             Stage(
                 name="echo-1",
-                steps=400,
+                steps=350,
                 rows=24,
                 frames=(16, 8, 32, 16),
                 learning_rate=(6e-4, 3e-4),

@@ -36,7 +36,7 @@ EVERY: list[Pruner] = [
     Frames(),
     GuidedFocus(),
     GuidedFocus(density=0),
-    GuidedFocus(density=1),
+    GuidedFocus(density=0.4),
     GuidedFrames(),
     KeepAll(),
     Random(),

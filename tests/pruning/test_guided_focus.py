@@ -155,14 +155,15 @@ def test_twice_the_frames_are_the_same_and_as_many_again(values, data):
 # ---- which tokens
 
 
-@given(sizes=st.lists(st.integers(1, 6), max_size=5))
-def test_a_larger_budget_keeps_what_a_smaller_one_does(sizes):
-    ranked = torch.arange(sum(sizes)).split(sizes)
-    kept = [fill_alike(ranked, num_keep).tolist() for num_keep in range(sum(sizes) + 1)]
-    assert all(more[:-1] == fewer for fewer, more in itertools.pairwise(kept))
-    assert sorted(kept[-1]) == list(range(sum(sizes)))
-    firsts = [int(tokens[0]) for tokens in ranked]
-    assert kept[len(sizes)] == firsts  # everyone's first before anyone's second
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_each_next_token_goes_to_the_frame_that_is_filled_the_least(sizes):
+    ranked = [tokens.tolist() for tokens in torch.arange(sum(sizes)).split(sizes)]
+    expected: list[int] = []
+    for num_keep in range(sum(sizes) + 1):
+        assert fill_alike(list(map(torch.tensor, ranked)), num_keep).tolist() == expected
+        fills = [Fraction(sum(token in expected for token in tokens), len(tokens)) for tokens in ranked]
+        emptiest = ranked[fills.index(min(fills))]
+        expected += [token for token in emptiest if token not in expected][:1]
 
 
 @given(context=contexts(), density=st.sampled_from(DENSITIES))
@@ -211,9 +212,18 @@ def test_a_frame_is_no_better_for_the_attention_that_all_its_tokens_get():
     assert not torch.equal(Attention().select(dim), Attention().select(lit))
 
 
-def test_scores_that_say_nothing_take_the_first_frames_and_places():
-    context = grid(6, 4, 4, scores=torch.zeros(24))
-    assert GuidedFocus(density=0.5).select(context).tolist() == [0, 1, 12, 13]
+@pytest.mark.parametrize("score", [0.0, 0.1])
+@pytest.mark.parametrize("num_frames", [1, 3, 7])
+@pytest.mark.parametrize("num_places", [1, 2, 8])
+def test_scores_that_say_nothing_take_the_first_frames_and_places(num_frames, num_places, score):
+    M = num_frames * num_places
+    for num_keep in range(M + 1):
+        context = grid(num_frames, num_places, num_keep, scores=torch.full((M,), score))
+        kept = GuidedFocus(density=1).select(context)
+        num_spans = math.ceil(num_keep / num_places)
+        first = [math.floor(Fraction(i * num_frames, max(1, num_spans))) for i in range(num_spans)]
+        places = [(place, frame) for place in range(num_places) for frame in first]  # a place of each before the next
+        assert kept.tolist() == sorted(frame * num_places + place for place, frame in places[:num_keep])
 
 
 # ---- tokens without a place

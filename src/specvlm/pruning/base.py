@@ -23,6 +23,9 @@ from torch import Tensor
 
 from specvlm.errors import OptionError
 
+Number = float | int
+"""What a ratio may be given as; beartype takes no int for a float."""
+
 
 @dataclass(frozen=True, eq=False)
 class PruningContext:
@@ -125,7 +128,7 @@ def round_half_up(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
-def num_to_keep(num_tokens: int, pruning_ratio: float | int) -> int:  # noqa: PYI041 (beartype: an int is no float)
+def num_to_keep(num_tokens: int, pruning_ratio: Number) -> int:
     """How many of `num_tokens` stay when the fraction `pruning_ratio` (0 to 1 inclusive) is removed.
 
     To the nearest, half up, in decimal: of 5 tokens 0.9 keeps 1, where floats see 0.49999 and keep none.

@@ -14,14 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specvlm.pruning.base import Pruner, PruningContext, num_to_keep
+from specvlm.pruning.base import Number, Pruner, PruningContext, num_to_keep
 
 
-def num_kept_tokens(
-    pruning_ratio: float | int,  # noqa: PYI041 (beartype: an int is no float)
-    clip_ids: Int[Tensor, " M"],
-    spared: frozenset[int],
-) -> int:
+def num_kept_tokens(pruning_ratio: Number, clip_ids: Int[Tensor, " M"], spared: frozenset[int]) -> int:
     """How many video tokens are to stay when every clip that is not `spared` loses the fraction `pruning_ratio`."""
     return sum(
         len(tokens) if clip in spared else num_to_keep(len(tokens), pruning_ratio)
@@ -32,7 +28,7 @@ def num_kept_tokens(
 def select_per_clip(
     pruner: Pruner,
     *,
-    pruning_ratio: float | int,  # noqa: PYI041 (as above)
+    pruning_ratio: Number,
     clip_ids: Int[Tensor, " M"],
     spared: frozenset[int],
     frame_ids: Int[Tensor, " M"],
@@ -65,7 +61,7 @@ def select_per_clip(
 def select_per_head(
     pruner: Pruner,
     *,
-    pruning_ratio: float | int,  # noqa: PYI041 (as above)
+    pruning_ratio: Number,
     clip_ids: Int[Tensor, " M"],
     spared: frozenset[int],
     frame_ids: Int[Tensor, " M"],

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from specvlm.pruning.base import Pruner, PruningContext, even_picks, ranking, register, share
+from specvlm.pruning.base import Number, Pruner, PruningContext, even_picks, ranking, register, share
 from specvlm.pruning.bias import above_trend, excess_attention, levels_of
 from specvlm.pruning.framewise import best_of_spans, frame_means, frame_tokens, placeless_tokens
 
@@ -25,8 +25,8 @@ class GuidedFocus(Pruner):
 
     `density` is the share of a frame's tokens to keep: 1 puts K into as few frames as can hold it, less spreads it over
     more, and 0 over all. The draft's vision tower skips the frames of which nothing is kept, so that a higher density
-    spares vision work and a lower one shows more moments. Only where all frames together hold less than K at that
-    density are they filled further.
+    spares vision work, and shows frames more like those that the draft was trained on; a lower one shows more moments.
+    Only where all frames together hold less than K at that density are they filled further.
 
     Frames are chosen as in `guided_frames`, the best of each of equal spans of time, and filled alike. Tokens without
     a place get their share of K, rounded up, for a model expects to see its video closed.
@@ -40,7 +40,7 @@ class GuidedFocus(Pruner):
 
     name: ClassVar[str] = "guided_focus"
     needs_scores: ClassVar[bool] = True
-    density: float | int = 0.5
+    density: Number = 1.0
 
     def __post_init__(self) -> None:
         share("density", self.density)

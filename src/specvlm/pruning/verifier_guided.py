@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from specvlm.pruning.base import Pruner, PruningContext, even_picks, ranking, register, round_half_up, share
+from specvlm.pruning.base import Number, Pruner, PruningContext, even_picks, ranking, register, round_half_up, share
 
 
 @register
@@ -27,8 +27,8 @@ class VerifierGuided(Pruner):
 
     name: ClassVar[str] = "verifier_guided"
     needs_scores: ClassVar[bool] = True
-    top_p: float | int = 0.4
-    fraction: float | int | None = None
+    top_p: Number = 0.4
+    fraction: Number | None = None
 
     def __post_init__(self) -> None:
         share("top_p", self.top_p)

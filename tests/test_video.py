@@ -767,6 +767,23 @@ def outcome_of(data: bytes, num_frames: int) -> Video | str:
         return str(error)
 
 
+def test_losses_found_in_threads_are_looked_at_again_without(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In threads, other frames are lost each time: too many for a survey to hold when the frames are picked."""
+    made: list[str] = []
+    survey = pyav._survey
+
+    def surveying(source, scan, thread_type):
+        made.append(thread_type)
+        found = survey(source, scan, thread_type)
+        return dataclasses.replace(found, num_lost=int(thread_type == "AUTO"))
+
+    monkeypatch.setattr(pyav, "_survey", surveying)
+    video = load(files("raw.h264"), num_frames=5)
+    assert made == ["AUTO", "NONE"]
+    assert zoo.indices_of(video.frames) == uniform(40, 5).tolist()
+    assert video.damage is None
+
+
 def test_a_stream_that_turns_up_late(files) -> None:
     """PyAV 18.1 raises an IndexError at the end of such a file."""
     data = bytearray(files("groups.ts").read_bytes())

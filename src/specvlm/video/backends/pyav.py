@@ -48,8 +48,19 @@ class Survey:
 
 def survey(source: VideoFile, scan: Scan) -> Survey:
     """Let the decoder say which frames there are: those without errors. `VideoError` if there are none."""
-    # After a failure without threads: with them, an error may swallow sound frames that are still in the pipeline.
-    thread_type = "NONE" if scan.tells_frames else "AUTO"
+    # In threads, an error may swallow sound frames that are still in the pipeline, not the same ones each time.
+    found = None if scan.tells_frames else _survey(source, scan, "AUTO")
+    if found is None or found.num_lost:
+        found = _survey(source, scan, "NONE")
+    if found is None:
+        raise VideoError(
+            f"none of the {len(scan.packets)} frames of {source.name} can be decoded{scan.damage_in_brackets}"
+        )
+    return found
+
+
+def _survey(source: VideoFile, scan: Scan, thread_type: str) -> Survey | None:
+    """None if no frame came out."""
     with source.opened(thread_type) as (container, stream):
         rate = stream.guessed_rate or stream.average_rate
         step = max(round(1 / (rate * scan.time_base)), 1) if rate else 1
@@ -57,9 +68,7 @@ def survey(source: VideoFile, scan: Scan) -> Survey:
         frames = decoder.frames(islice(demuxed(container, stream), len(scan.packets)))
         told = [(frame.pts, frame.duration) for frame in frames]
     if not told:
-        raise VideoError(
-            f"none of the {len(scan.packets)} frames of {source.name} can be decoded{scan.damage_in_brackets}"
-        )
+        return None
     order, ticks = presentation([pts for pts, _ in told], step)
     line = timeline(ticks, told[order[-1]][1] or step, scan.time_base)
     num_lost = max(decoder.num_lost, len(scan.shown()) - len(ticks) if scan.tells_frames else 0)

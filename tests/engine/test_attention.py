@@ -75,18 +75,12 @@ def tree_mask(rows: int, length: int) -> Tensor:
 def test_it_is_softmax_attention_under_every_kind_of_mask(dtype, heads, kv_heads, rows, length):
     query, key, value = inputs(heads, kv_heads, rows, length, dtype)
     mask, causal = tree_mask(rows, length), causal_mask(rows, length, torch.device("cpu"))
-    head_bias = torch.randn(heads, rows, length, generator=torch.Generator().manual_seed(0)).to(dtype)
-    head_bias = head_bias.masked_fill(~mask, float("-inf"))
     kinds = {
-        "none": (None, bias_of(causal)),
-        "boolean": (mask[None, None], bias_of(mask)),
-        "float": (bias_of(mask).to(dtype)[None, None], bias_of(mask)),
+        "causal": (None, bias_of(causal)),
         "folded": (folded_mask(mask, heads // kv_heads, dtype), bias_of(mask)),
-        "one row for all": (mask[None, None, :1] if rows > 1 else mask[None, None], bias_of(mask[:1])),
-        "one for each head": (head_bias[None], head_bias.double()),
     }
     for name, (given, bias) in kinds.items():
-        output, weights = attention_forward(module, query, key, value, given)
+        output, weights = attention_forward(module, query, key, value, mask=given)
         assert weights is None
         assert output.shape == (1, rows, heads, DIM)
         assert output.dtype == dtype
@@ -95,12 +89,21 @@ def test_it_is_softmax_attention_under_every_kind_of_mask(dtype, heads, kv_heads
         assert torch.allclose(output.double(), expected, rtol=0, atol=TOLERANCE[dtype]), name
 
 
+@pytest.mark.parametrize(("rows", "length"), ROWS)
+def test_a_mask_that_transformers_made_is_not_looked_at(rows, length):
+    """It is of the kind that the model's own attention wants: additive, blocks, or nothing at all."""
+    query, key, value = inputs(4, 2, rows, length, torch.float64)
+    right, _ = attention_forward(module, query, key, value)
+    for made in (None, torch.zeros(1, 1, rows, length), torch.empty(1, 1, 0, 0), object()):
+        assert torch.equal(attention_forward(module, query, key, value, made)[0], right)
+
+
 @pytest.mark.parametrize("given", [None, "folded"])
 def test_the_models_own_scaling_is_used(given):
     query, key, value = inputs(4, 2, 3, 9, torch.float64)
     mask = causal_mask(3, 9, torch.device("cpu"))
     additive = None if given is None else folded_mask(mask, 2, torch.float64)
-    output, _ = attention_forward(module, query, key, value, additive, scaling=0.7)
+    output, _ = attention_forward(module, query, key, value, mask=additive, scaling=0.7)
     assert torch.allclose(output, by_hand(query, key, value, bias_of(mask), 0.7), rtol=0, atol=1e-12)
 
 
@@ -113,7 +116,7 @@ def test_scores_are_the_mean_attention_over_layers_heads_and_queries(dtype, head
     for layer in range(3):
         query, key, value = inputs(heads, kv_heads, rows, length, dtype)
         query = query * (layer + 1)
-        attention_forward(attention_of(layer), query, key, value, None, scaling=0.3, recorder=recorder)
+        attention_forward(attention_of(layer), query, key, value, scaling=0.3, recorder=recorder)
         causal = bias_of(causal_mask(rows, length, torch.device("cpu")))
         expected.append(weights_by_hand(query, key, causal, 0.3))
     scores = recorder.scores()
@@ -129,7 +132,7 @@ def test_a_recorder_changes_no_bit_of_the_result(dtype):
         for rows, length in ROWS:
             query, key, value = inputs(heads, kv_heads, rows, length, dtype)
             copies = query.clone(), key.clone(), value.clone()
-            plain, _ = attention_forward(module, query, key, value, None)
+            plain, _ = attention_forward(module, query, key, value)
             watched, _ = attention_forward(
                 module, query, key, value, None, recorder=ScoreRecorder(torch.arange(length))
             )

@@ -178,10 +178,21 @@ def test_a_recorder_changes_no_bit_of_what_the_target_computes(dtype):
 
 def test_a_forward_leaves_the_model_as_it_was_found():
     stock = model()
+    prefilled(stock)  # transformers itself marks a vision tower when it first runs
     before = tiny.fingerprint(stock)
     decoder, cache, _ = prefilled(stock)
     step(decoder, cache, TREES[-1])
     assert tiny.fingerprint(stock) == before
+
+
+def test_a_model_that_attends_in_a_way_of_its_own_is_refused(monkeypatch):
+    """It would see neither the tree's mask nor the recorder, and nobody would notice."""
+    stock = copy.deepcopy(model())
+    for layer in stock.model.language_model.layers:
+        monkeypatch.setattr(layer.self_attn, "forward", lambda hidden_states, **_: (hidden_states, None))
+    decoder = HFDecoder(stock.model.language_model, stock.lm_head, "odd")
+    with pytest.raises(ModelError, match="odd didn't ask transformers for its attention"):
+        decoder.step(torch.tensor([5]), torch.tensor([[0]]), None, decoder.new_cache(4))
 
 
 @pytest.mark.parametrize("failing_layer", [0, 1, 2])

@@ -1,4 +1,4 @@
-"""The attention function that specvlm lends to a model for the length of one forward.
+"""The attention function that specvlm lends to models for the length of one forward.
 
 It computes what stock `sdpa` computes, with two differences. Query heads that share a K/V head are folded into the
 query axis, [1, heads, rows, dim] -> [1, kv_heads, groups * rows, dim], so that K and V are never copied (stock sdpa
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME = "specvlm"
+AttentionFunction = Callable[..., tuple[Tensor, Any]]
+"""What transformers' AttentionInterface holds: (module, query, key, value, attention_mask, **more)."""
 
 
 class ScoreRecorder:
@@ -107,69 +108,71 @@ def attention_forward(
     query: Float[Tensor, "1 heads rows dim"],
     key: Float[Tensor, "1 kv_heads length dim"],
     value: Float[Tensor, "1 kv_heads length dim"],
-    attention_mask: Tensor | None,
+    attention_mask: Any = None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    *,
+    mask: Float[Tensor, "1 1 folded length"] | None = None,
     recorder: ScoreRecorder | None = None,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
+) -> tuple[Float[Tensor, "1 rows heads value_dim"], None]:
     """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
 
-    `attention_mask` is None (causal), a `folded_mask`, or whatever stock sdpa takes: `[1, 1, rows, length]`.
+    `mask` is a `folded_mask`, or None for a causal one. An `attention_mask` that transformers made is not looked at: it
+    is of the kind that the model's own attention wants.
     """
     batch, heads, rows, dim = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
     groups = heads // kv_heads
     if recorder is not None:
         recorder.record(query, key, dim**-0.5 if scaling is None else scaling, module.layer_idx)  # type: ignore[arg-type]
-    if attention_mask is None and rows == length:
+    if mask is None and rows == length:
         # The whole prompt at once: no mask to store, and the same kernel as stock sdpa.
         output = scaled_dot_product_attention(
             query, key, value, dropout_p=dropout, scale=scaling, is_causal=rows > 1, enable_gqa=groups > 1
         )
         return output.transpose(1, 2).contiguous(), None
-    if attention_mask is None and rows > 1:
-        attention_mask = folded_mask(causal_mask(rows, length, key.device), groups, query.dtype)
-    elif attention_mask is not None and groups > 1 and attention_mask.shape[-2] == rows:
-        attention_mask = attention_mask.expand(batch, -1, -1, -1)
-        if attention_mask.shape[1] == heads:  # a mask of each head's own
-            attention_mask = attention_mask.reshape(batch, kv_heads, groups * rows, length)
-        else:
-            attention_mask = attention_mask.repeat(1, 1, groups, 1)
+    if mask is None and rows > 1:
+        mask = folded_mask(causal_mask(rows, length, key.device), groups, query.dtype)
+    elif mask is not None:
+        mask = mask.to(key.device)  # with `device_map` each layer may live on another device
     folded = query.reshape(batch, kv_heads, groups * rows, dim)
-    output = scaled_dot_product_attention(
-        folded, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
-    )
+    output = scaled_dot_product_attention(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
 _lock = threading.Lock()
-_borrowed: dict[int, tuple[int, str | None]] = {}
-"""By id of config: how many forwards are inside right now, and the name to give back to the last one that leaves."""
+_lent: dict[int, AttentionFunction] = {}
+"""By thread: what models attend with there."""
+
+
+def _look_up(attn_implementation: str, default: AttentionFunction) -> AttentionFunction:
+    """What a model attends with that asks for a name: what its thread was lent, or else what it always gets."""
+    own = AttentionInterface.get_interface
+    return _lent.get(threading.get_ident()) or own(ALL_ATTENTION_FUNCTIONS, attn_implementation, default)
 
 
 @contextmanager
-def lend_attention(config: PreTrainedConfig) -> Iterator[None]:
-    """Let the model of `config` use `attention_forward` inside the block; afterwards nothing is left of it.
+def lend_attention(function: AttentionFunction) -> Iterator[None]:
+    """Inside the block, and in this thread alone, let models attend with `function`; afterwards nothing is left of it.
 
-    Counted, so that forwards of one model in several threads don't take each other's attention away.
+    No model and no config is touched: stock `generate` of the very same model in another thread keeps its own attention
+    and the masks that go with it, in the middle of a forward too. What is replaced, as long as any thread is inside, is
+    transformers' way to look attention functions up.
     """
+    thread = threading.get_ident()
     with _lock:
-        if not _borrowed:
-            AttentionInterface.register(NAME, attention_forward)
-            AttentionMaskInterface.register(NAME, sdpa_mask)
-        count, original = _borrowed.get(id(config), (0, config._attn_implementation))
-        _borrowed[id(config)] = (count + 1, original)
-        config._attn_implementation = NAME
+        if not _lent:
+            ALL_ATTENTION_FUNCTIONS.get_interface = _look_up
+        outer = _lent.get(thread)
+        _lent[thread] = function
     try:
         yield
     finally:
         with _lock:
-            count, original = _borrowed.pop(id(config))
-            if count > 1:
-                _borrowed[id(config)] = (count - 1, original)
+            if outer is None:
+                del _lent[thread]
             else:
-                config._attn_implementation = original
-            if not _borrowed:
-                AttentionInterface._global_mapping.pop(NAME, None)
-                AttentionMaskInterface._global_mapping.pop(NAME, None)
+                _lent[thread] = outer
+            if not _lent:
+                del ALL_ATTENTION_FUNCTIONS.get_interface

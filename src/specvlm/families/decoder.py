@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from specvlm.engine.attention import ScoreRecorder, folded_mask, lend_attention
+from specvlm.engine.attention import ScoreRecorder, attention_forward, folded_mask, lend_attention
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.errors import ModelError
@@ -32,14 +32,15 @@ class HFDecoder:
         mask_by_layer_type: bool = True,
     ) -> None:
         """`position_rows`: 3 for M-RoPE. `mask_by_layer_type`: whether the model takes a dict of masks, one for each
-        kind of layer; given one, even a dict of None, transformers makes no mask of its own from gaps in positions.
+        kind of layer; others take a mask of four axes. Given either, transformers makes none of its own, which nobody
+        would read.
         """
         config = language_model.config
-        self._position_rows, self._mask_by_layer_type = position_rows, mask_by_layer_type
-        self._model, self._head, self._name = language_model, lm_head, name
+        self._model, self._head, self._name, self._position_rows = language_model, lm_head, name, position_rows
         self._embedding: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[assignment]
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
+        self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type else torch.empty(1, 1, 0, 0)
         self.vocab_size: int = config.vocab_size
 
     @property
@@ -105,20 +106,30 @@ class HFDecoder:
                 "visual_pos_masks": embeds.deep_mask[None].to(self.device),
                 "deepstack_visual_embeds": list(embeds.deep),
             }
-        before = cache.length
+        before, attended = cache.length, False
+
+        def attend(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+            nonlocal attended
+            attended = True
+            return attention_forward(*args, mask=mask, recorder=recorder, **kwargs)
+
         try:
-            with lend_attention(self._model.config):
+            with lend_attention(attend):
                 output = self._model(
                     inputs_embeds=embeds.rows.to(self.device, self.dtype)[None],
                     position_ids=positions,
-                    attention_mask=dict.fromkeys(self._layer_types, mask) if self._mask_by_layer_type else mask,
+                    attention_mask=self._no_mask,
                     past_key_values=cache,
                     use_cache=True,
-                    recorder=recorder,
                     **deep,
                 )
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
             cache.truncate(before)
             raise
+        if not attended:
+            raise ModelError(
+                f"{self._name} didn't ask transformers for its attention: this model, or this release, does it "
+                "otherwise, and specvlm can't mask a tree in it"
+            )
         return output.last_hidden_state[0]

@@ -128,6 +128,21 @@ def test_the_answer_is_that_of_plain_decoding(options, vocabulary, noise, seed, 
     assert seen_in(made.sequence.cache) == told(tokens[:-1], rows)
 
 
+@given(shape_options, st.integers(2, 6), st.sampled_from([0.0, 0.5, 50.0]), st.integers(0, 999), st.integers(1, 15))
+def test_a_criterion_is_asked_once_for_each_token_in_order(options, vocabulary, noise, seed, ends_at):
+    """As stock generate asks it: one that counts its calls ends the answer where it would end there."""
+    language, asked = Language(vocabulary, seed), []
+
+    def criterion(ids: Tensor) -> bool:
+        asked.append(tuple(ids[0].tolist()))
+        return len(asked) == ends_at
+
+    made = answer(language, language.dialect(noise), options, Stopping(20, criterion=criterion))
+    tokens = made.sequence.tokens
+    assert asked == [(*PROMPT.tolist(), *tokens[: i + 1]) for i in range(len(tokens))]
+    assert (len(tokens), made.sequence.finish_reason) == (ends_at, "stop")
+
+
 @given(shape_options, st.integers(2, 6), st.sampled_from([0.0, 0.5, 50.0]), st.integers(0, 999), stoppings)
 def test_no_work_is_thrown_away(options, vocabulary, noise, seed, stopping):
     """One target forward a round, no draft forward after the last one, none where only one token is left."""

@@ -40,10 +40,12 @@ def test_a_criterion_sees_prompt_and_answer_in_one_row():
     assert seen[-1] == [[8, 9, 1, 2, 3, 4]]
 
 
-def test_emitting_counts_down_and_gives_the_reason_to_stop():
+def test_emitting_counts_down_and_asking_gives_the_reason_to_stop():
     made = sequence(Stopping(3))
     assert made.num_left == 3
+    assert not made.ends_with((1, 2))
     made.emit((1, 2))
     assert (made.num_left, made.finish_reason) == (1, None)
+    assert made.ends_with((3,))
     made.emit((3,))
     assert (made.num_left, made.finish_reason, made.tokens) == (0, "length", [1, 2, 3])

@@ -38,6 +38,7 @@ def prefill(
 def first_token(sequence: Sequence, logits: Float[Tensor, " vocab"]) -> int:
     """Emit the token that follows the prompt; it costs no forward of its own."""
     token = sequence.chooser.over(logits[None], sequence.history())(0, ())
+    sequence.ends_with((token,))
     sequence.emit((token,))
     sequence.stats.first_token()
     return token
@@ -63,7 +64,7 @@ def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tu
             logits = target.step(nodes, node_positions, mask, cache)
 
             choose = sequence.chooser.over(logits, sequence.history())
-            verdict = verify(tree, choose, stop=lambda more: sequence.reason_to_stop(more) is not None)
+            verdict = verify(tree, choose, stop=sequence.ends_with)
             cache.keep(verdict.path, len(tree))
 
         emitted = (*(tree.tokens[node] for node in verdict.path[1:]), verdict.next_token)

@@ -56,7 +56,14 @@ class Sequence:
             return "stop"
         return "length" if len(more) >= self.num_left else None
 
-    def emit(self, more: tuple[int, ...]) -> None:
-        """Append tokens of which at most the last ends the answer."""
+    def ends_with(self, more: tuple[int, ...]) -> bool:
+        """Whether the answer ends with `more`'s last token, and why from then on.
+
+        To be asked once for each token of the answer, in order, as stock `generate` asks: a criterion may count.
+        """
         self.finish_reason = self.reason_to_stop(more)
+        return self.finish_reason is not None
+
+    def emit(self, more: tuple[int, ...]) -> None:
+        """Append tokens, of each of which `ends_with` was asked."""
         self.tokens.extend(more)

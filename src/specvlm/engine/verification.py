@@ -29,7 +29,8 @@ def verify(tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bo
 
     The result is what the target alone would emit: at each node the target chooses, and the tree only tells whether
     the logits after that choice are known already. `choose` is asked exactly once per emitted token, in order, so a
-    chooser that draws random numbers draws the same ones as plain decoding would; hence sampling is lossless too.
+    chooser that draws random numbers draws the same ones as plain decoding would; hence sampling is lossless too. So is
+    `stop`, with all tokens of this round up to that one: whoever counts calls counts those of plain decoding.
 
             0 "the"            choose(0) = cat  -> node 1
            / \\                choose(1) = ran  -> no such child: leave
@@ -43,6 +44,6 @@ def verify(tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bo
         token = choose(path[-1], tokens)
         tokens = (*tokens, token)
         child = children[path[-1]].get(token)
-        if child is None or stop(tokens):
+        if stop(tokens) or child is None:
             return Verdict(path, token)
         path = (*path, child)

@@ -76,7 +76,7 @@ def test_a_stale_draft_cache_costs_acceptance_and_nothing_else(monkeypatch: pyte
     before = sum(answer.stats.num_accepted for answer in answers("close"))
 
     def accept(self: drafting.ModelDrafter, verdict: object) -> None:
-        self._waiting = [self._tree.tokens[node] for node in verdict.path[1:]]
+        self._waiting = [self._grown.tree.tokens[node] for node in verdict.path[1:]]
 
     monkeypatch.setattr(drafting.ModelDrafter, "accept", accept)
     assert differences() == 0
@@ -85,7 +85,7 @@ def test_a_stale_draft_cache_costs_acceptance_and_nothing_else(monkeypatch: pyte
 
 def test_a_draft_mask_without_branches_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's code: nodes of the deeper levels see their siblings, so that a perfect draft is no longer perfect."""
-    monkeypatch.setattr(drafting, "_branch", lambda parents, node: set(range(1, node + 1)))
+    monkeypatch.setattr(growing, "_branch", lambda parents, node: set(range(1, node + 1)))
     assert differences("twin") == 0
     assert any(answer.stats.accepted_per_depth != [5] * 5 for answer in answers("twin"))
 

@@ -30,6 +30,10 @@ from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
 
 
+POSITIONAL = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
+"""What decides about positions. `generate` uses it up before we see it, or, if we named it, never would."""
+
+
 def custom_generate(
     model: PreTrainedModel,
     input_ids: Int[Tensor, "batch length"],
@@ -52,10 +56,6 @@ def custom_generate(
     stop_strings: str | list[str] | None = None,
     pixel_values: Tensor | None = None,
     pixel_values_videos: Tensor | None = None,
-    image_grid_thw: Tensor | None = None,
-    video_grid_thw: Tensor | None = None,
-    second_per_grid_ts: Tensor | list[float] | None = None,
-    mm_token_type_ids: Tensor | None = None,
     vision_feature_layer: int | list[int] | None = None,
     vision_feature_select_strategy: str | None = None,
     **model_kwargs: Any,
@@ -108,14 +108,11 @@ def custom_generate(
     inputs = {
         "pixel_values": pixel_values,
         "pixel_values_videos": pixel_values_videos,
-        "image_grid_thw": image_grid_thw,
-        "video_grid_thw": video_grid_thw,
-        "second_per_grid_ts": second_per_grid_ts,
-        "mm_token_type_ids": mm_token_type_ids,
         "vision_feature_layer": vision_feature_layer,
         "vision_feature_select_strategy": vision_feature_select_strategy,
     }
-    prompt = _prompt(target, input_ids, inputs | model_kwargs)
+    where = {name: call[name] for name in POSITIONAL if call.get(name) is not None}
+    prompt = _prompt(target, input_ids, inputs | model_kwargs | where)
 
     stats = Stats() if stats is None else stats
     sequence = request.begin(pair, prompt, recipe, options, stats)

@@ -9,7 +9,7 @@ import torch
 
 import tiny
 from parity.pairs import pair
-from specvlm.engine import drafting, sequence, tree
+from specvlm.engine import drafting, growing, sequence, tree
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.families.decoder import HFDecoder
 from specvlm.pipeline import Generation
@@ -48,7 +48,7 @@ def test_positions_that_count_nodes_instead_of_depths(monkeypatch: pytest.Monkey
 def test_positions_that_are_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "specvlm.request.Sequence",
-        lambda **fields: sequence.Sequence(**{**fields, "positions": fields["positions"] + 1}),
+        lambda **fields: sequence.Sequence(**{**fields, "next_position": fields["next_position"] + 1}),
     )
     assert differences() > 0
 

@@ -71,7 +71,7 @@ def test_a_prompt_that_ends_with_the_video() -> None:
     from specvlm import custom_generate
 
     model = target()
-    inputs = dict(pair("twin").target.prepare(VIDEO, "x").model_inputs)
+    inputs = dict(pair("twin").target.prepare([VIDEO], "x").model_inputs)
     end = int((inputs["input_ids"][0] == model.config.video_token_id).nonzero()[-1]) + 1
     inputs["input_ids"], inputs["attention_mask"] = inputs["input_ids"][:, :end], inputs["attention_mask"][:, :end]
     right = model.generate(**inputs, max_new_tokens=16)

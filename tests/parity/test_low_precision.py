@@ -43,7 +43,7 @@ def test_a_wrong_token_is_noticed() -> None:
 @torch.no_grad()
 def teacher_forced(vlm, video, tokens: tuple[int, ...]) -> torch.Tensor:
     """Stock forward over prompt and answer at once: the logits [len(tokens), vocab] before each answer token."""
-    prompt = vlm.target.prepare(video, "what happens?")
+    prompt = vlm.target.prepare([video], "what happens?")
     ids = torch.cat([prompt.input_ids, torch.tensor(tokens)])[None]
     pixels = prompt.model_inputs["pixel_values_videos"].to(vlm.target.model.dtype)
     logits = vlm.target.model(input_ids=ids, pixel_values_videos=pixels).logits[0].float()

@@ -81,7 +81,7 @@ def test_only_what_is_needed_for_the_choice_is_decoded(folder: Path, monkeypatch
 
 def test_a_rule_is_asked_again_when_frames_turn_out_lost(folder: Path) -> None:
     def break_it(ordinal: int, data: bytes) -> bytes | None:
-        return data[: len(data) // 2] + bytes(len(data) - len(data) // 2) if ordinal == 12 else None
+        return data[: len(data) // 2] + bytes(len(data) - len(data) // 2) if ordinal == 20 else None
 
     path = zoo.remux(zoo.make(folder, "groups.mp4"), folder / "broken.mp4", break_it)
     totals: list[int] = []

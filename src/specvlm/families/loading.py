@@ -86,4 +86,4 @@ def _load(auto_class: Any, name: str | None, **kwargs: Any) -> Any:
         return auto_class.from_pretrained(name, **{key: value for key, value in kwargs.items() if value is not None})
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"can't load {name} as a checkpoint: {reason[:300]}") from error
+        raise ModelError(f"can't load {name} as a checkpoint: {reason[:250]}") from error

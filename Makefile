@@ -40,10 +40,10 @@ format: $(ready) ## mend what ruff can mend
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-pocket: $(ready) ## train the pocket pair anew, from where it was left
+pocket: $(ready) ## train a pocket pair anew, from where it was left (ARGS="--family qwen2_5_vl")
 	$(bin)/python -m specvlm.pocket.train $(ARGS)
 
-pocket-eval: $(ready) ## how well the pocket pair sees, and how pruning changes what is accepted
+pocket-eval: $(ready) ## how well a pocket pair sees, and how pruning changes what is accepted
 	$(bin)/python -m specvlm.pocket.evaluate $(ARGS)
 
 vision: $(ready) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md

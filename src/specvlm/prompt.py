@@ -77,7 +77,8 @@ class Prompt:
             clips = torch.full_like(self.input_ids, -1)
             clips[self.video_mask] = self.clip_ids
             rows = compact(self.position_ids, clips, index)
-            following = int(rows[0, -1]) + 1
+        if positions == "compact":
+            following = int(rows[0, -1]) + 1 if len(index) else 0
         return replace(
             self,
             input_ids=self.input_ids[index],

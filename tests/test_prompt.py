@@ -32,7 +32,7 @@ def prompt_of(before: int, num_frames: int, num_places: int, after: int, rows: i
     return Prompt(
         input_ids=input_ids,
         position_ids=position_ids,
-        next_position=int(position_ids.max()) + 1 if position_ids.numel() else 0,
+        next_position=int(position_ids[0, -1]) + 1 if position_ids.numel() else 0,
         video_mask=video_mask,
         clip_ids=torch.zeros_like(frame_ids),
         frame_ids=frame_ids,

@@ -29,7 +29,6 @@ from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
 from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
 
-
 POSITIONAL = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
 """What decides about positions. `generate` uses it up before we see it, or, if we named it, never would."""
 

@@ -57,6 +57,19 @@ def test_a_path_drafts_for_itself(checkpoints, family):
 
 
 @every_family
+def test_a_head_that_is_the_embedding(family, tmp_path):
+    """As in the smaller checkpoints, which draft for the larger ones."""
+    tiny.model(family, tied=True).save_pretrained(tmp_path)
+    tiny.processor(family).save_pretrained(tmp_path)
+    vlm = specvlm.load(tmp_path, tmp_path)
+    model = vlm.target.model
+    assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    answer = vlm.generate(tiny.film(6), "what happens?", max_new_tokens=16, pruning_ratio=0.0)
+    assert answer.token_ids == vlm.autoregressive(tiny.film(6), "what happens?", max_new_tokens=16).token_ids
+    assert answer.stats.num_accepted > 0
+
+
+@every_family
 def test_equal_towers_are_found_out_and_kept_once(checkpoints, family, tmp_path):
     """A draft that is loaded here gives its copy up; a model object belongs to its owner, and keeps its own."""
     path = checkpoints / family / "target"

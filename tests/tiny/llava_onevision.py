@@ -66,6 +66,6 @@ def model(sizes: Sizes) -> PreTrainedModel:
         image_token_index=token_id("<image>"),
         video_token_index=token_id("<video>"),
         image_grid_pinpoints=[[IMAGE_SIZE, IMAGE_SIZE]],
-        tie_word_embeddings=False,
+        tie_word_embeddings=sizes.tied,
     )
     return LlavaOnevisionForConditionalGeneration(config)

@@ -77,8 +77,9 @@ def vision_config() -> dict[str, Any]:
     }
 
 
-def special_ids() -> dict[str, Any]:
+def outer_config(sizes: Sizes) -> dict[str, Any]:
     return {
+        "tie_word_embeddings": sizes.tied,
         "image_token_id": token_id("<|image_pad|>"),
         "video_token_id": token_id("<|video_pad|>"),
         "vision_start_token_id": token_id("<|vision_start|>"),

@@ -31,5 +31,5 @@ def model(sizes: Sizes) -> PreTrainedModel:
         window_size=4 * qwen.PATCH,  # 2 x 2 tokens
         fullatt_block_indexes=[1],
     )
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **qwen.special_ids())
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **qwen.outer_config(sizes))
     return Qwen2_5_VLForConditionalGeneration(config)

@@ -23,5 +23,5 @@ def processor() -> ProcessorMixin:
 def model(sizes: Sizes) -> PreTrainedModel:
     text = Qwen2VLTextConfig(**qwen.text_config(sizes), rope_parameters=qwen.rope(2, 1, 1))
     vision = Qwen2VLVisionConfig(**qwen.vision_config(), embed_dim=16, hidden_size=sizes.hidden, mlp_ratio=2)
-    config = Qwen2VLConfig(text_config=text, vision_config=vision, **qwen.special_ids())
+    config = Qwen2VLConfig(text_config=text, vision_config=vision, **qwen.outer_config(sizes))
     return Qwen2VLForConditionalGeneration(config)

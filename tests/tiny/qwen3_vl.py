@@ -47,7 +47,7 @@ def vision_config(sizes: Sizes) -> dict[str, Any]:
 def model(sizes: Sizes) -> PreTrainedModel:
     text = Qwen3VLTextConfig(**text_config(sizes))
     vision = Qwen3VLVisionConfig(**vision_config(sizes))
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, **qwen.special_ids())
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **qwen.outer_config(sizes))
     return sharpened(Qwen3VLForConditionalGeneration(config))
 
 

@@ -19,8 +19,8 @@ def model(sizes: Sizes) -> PreTrainedModel:
         moe_intermediate_size=sizes.hidden,
         num_experts=4,
         num_experts_per_tok=2,
-        tie_word_embeddings=False,
+        tie_word_embeddings=sizes.tied,
     )
     vision = Qwen3VLMoeVisionConfig(**qwen3_vl.vision_config(sizes))
-    config = Qwen3VLMoeConfig(text_config=text, vision_config=vision, **qwen.special_ids())
+    config = Qwen3VLMoeConfig(text_config=text, vision_config=vision, **qwen.outer_config(sizes))
     return qwen3_vl.sharpened(Qwen3VLMoeForConditionalGeneration(config))

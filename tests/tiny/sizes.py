@@ -16,5 +16,7 @@ class Sizes:
     heads: int = 4
     kv_heads: int = 2
     vocabulary: int = VOCABULARY
+    tied: bool = False
+    """Whether the output head is the embedding, as in the smaller checkpoints."""
     spread: float = 0.4
     """Standard deviation of the initial weights."""

@@ -229,6 +229,7 @@ def test_deeper_features_of_the_draft_at_the_wrong_token_cost_acceptance_alone(
     assert not flawless(family)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("positions", ["plain", "late"])
 @every_family
 def test_wrong_positions_of_the_draft_cost_acceptance_alone(

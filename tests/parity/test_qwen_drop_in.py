@@ -92,6 +92,7 @@ def test_same_tokens_in_float64(same, family):
         assert stats.num_accepted > 0
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
 @every_family
 def test_same_tokens_whatever_the_draft_sees(same, family, pruner):

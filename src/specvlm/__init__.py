@@ -7,13 +7,16 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from specvlm.answering import Generation
     from specvlm.compare import Arm, Comparison
     from specvlm.engine.stats import Stats
     from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
     from specvlm.errors import ModelError, OptionError, SpecVLMError, VideoError
     from specvlm.integrations.transformers_generate import custom_generate
     from specvlm.options import Options
-    from specvlm.pipeline import Generation, SpecVLM, load
+    from specvlm.pipeline import SpecVLM, load
+    from specvlm.watch_list import WatchList
+    from specvlm.watching import Watched
 
 __all__ = [
     "Arm",
@@ -29,19 +32,24 @@ __all__ = [
     "Stats",
     "TreeTemplate",
     "VideoError",
+    "WatchList",
+    "Watched",
     "__version__",
     "custom_generate",
     "load",
 ]
 
 _HOMES = {
+    "specvlm.answering": ("Generation",),
     "specvlm.compare": ("Arm", "Comparison"),
     "specvlm.engine.stats": ("Stats",),
     "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
     "specvlm.errors": ("ModelError", "OptionError", "SpecVLMError", "VideoError"),
     "specvlm.integrations.transformers_generate": ("custom_generate",),
     "specvlm.options": ("Options",),
-    "specvlm.pipeline": ("Generation", "SpecVLM", "load"),
+    "specvlm.pipeline": ("SpecVLM", "load"),
+    "specvlm.watch_list": ("WatchList",),
+    "specvlm.watching": ("Watched",),
 }
 
 try:

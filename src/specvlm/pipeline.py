@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,17 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from specvlm import pocket, request
+from specvlm import pocket
 from specvlm import video as videos
+from specvlm.answering import Generation, answer, require_question, stock_answer, whole
 from specvlm.compare import Comparison, compare
-from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
-from specvlm.errors import OptionError
 from specvlm.families import Draft, Family, Pair, PixelBudget, load_family
-from specvlm.families.generation import prepare_generation
 from specvlm.families.pair import keep_one_tower
 from specvlm.options import Options
-from specvlm.oracle import generate_stock
 from specvlm.prompt import Prompt
-from specvlm.text import TextStream
 from specvlm.video.processor_sampling import processor_sampling
+from specvlm.watching import Watched
 
 Source = str | Path | PreTrainedModel
 
@@ -33,16 +29,6 @@ IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
 
 POCKET = {"pocket": pocket.FAMILIES[0]} | {f"pocket-{family}": family for family in pocket.FAMILIES}
 """The embedded models, by the names that call for them."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One finished answer. `token_ids` include the end token if the model emitted one; `text` doesn't show it."""
-
-    token_ids: tuple[int, ...]
-    text: str
-    finish_reason: FinishReason
-    stats: Stats
 
 
 def load(
@@ -105,12 +91,7 @@ class SpecVLM:
         `video` is whatever `specvlm.video.load` takes, or None for text alone. `overrides` replace single `options`.
         Errors: OptionError, VideoError.
         """
-        pieces = self.stream(video, question, options, **overrides)
-        while True:
-            try:
-                next(pieces)
-            except StopIteration as stop:
-                return stop.value
+        return whole(self.stream(video, question, options, **overrides))
 
     def stream(
         self, video: Any, question: str, options: Options | None = None, **overrides: Any
@@ -119,32 +100,23 @@ class SpecVLM:
 
         It may be closed at any time. Errors come with the first piece, not with the call.
         """
-        options, stats, prompt = self._prepare(video, question, options, overrides)
-        recipe = prepare_generation(self.target, prompt.input_ids, options)
-        generator = None
-        if options.seed is not None:
-            generator = torch.Generator(self.target.decoder.device).manual_seed(options.seed)
-        sequence = request.begin(self.pair, prompt, recipe, options, stats, generator)
-        stream = TextStream(self.target.tokenizer)
-        for tokens in request.run(self.pair, prompt, options, sequence):
-            if piece := stream.add(tokens):
-                yield piece
-        rest, text = stream.finish()
-        if rest:
-            yield rest
-        assert sequence.finish_reason is not None
-        stats.finish(len(sequence.tokens))
-        return Generation(tuple(sequence.tokens), text, sequence.finish_reason, stats)
+        options, stats = Options.of(options, overrides), Stats()
+        prompt = self.prepare(video, question, options, stats)
+        return (yield from answer(self.pair, prompt, options, stats))
 
     def autoregressive(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
         """The target alone, by stock Hugging Face `generate`: the oracle, and the time to beat."""
-        options, stats, prompt = self._prepare(video, question, options, overrides)
-        with stats.phase("prefill_target"):
-            tokens, reason = generate_stock(self.target, prompt, options, stats)
-        stats.finish(len(tokens))
-        stats.move("prefill_target", "verify", stats.decode_seconds)
-        text = str(self.target.tokenizer.decode(list(tokens), skip_special_tokens=True))
-        return Generation(tokens, text, reason, stats)
+        options, stats = Options.of(options, overrides), Stats()
+        return stock_answer(self.target, self.prepare(video, question, options, stats), options, stats)
+
+    def watch(self, video: Any, options: Options | None = None, **overrides: Any) -> Watched:
+        """A video that will be asked about more than once: the target decodes, sees and reads it for the first question
+        alone.
+
+        The options hold for every question that doesn't bring its own. Nothing is done yet, so that a video that can't
+        be read is noticed by the first question. Errors: OptionError.
+        """
+        return Watched(self, video, Options.of(options, overrides))
 
     def load_video(self, source: Any, options: Options | None = None, **overrides: Any) -> videos.Video:
         """The frames of a video that the target would look at: as its own video processor chooses them.
@@ -171,19 +143,15 @@ class SpecVLM:
         """Stock generate, plain speculation (ratio 0) and SpecVLM on one prompt. Errors: OptionError, VideoError."""
         return compare(self, video, question, Options.of(options, overrides), repeats=repeats)
 
-    def _prepare(
-        self, video: Any, question: str, options: Options | None, overrides: dict[str, Any]
-    ) -> tuple[Options, Stats, Prompt]:
-        options = Options.of(options, overrides)
-        if not question.strip():
-            raise OptionError("the question is empty: ask something")
-        stats = Stats()
+    def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
+        """A question about a video, tokenised, with the pixels that it is about. Errors: OptionError, VideoError."""
+        require_question(question)
         with stats.phase("decode_video"):
             sources = [source for source in (video, *options.more_videos) if source is not None]
             clips = [self.load_video(source, options) for source in sources]
             images = [videos.load_image(source) for source in options.images]
         with stats.phase("preprocess"):
-            prompt = self.target.prepare(
+            return self.target.prepare(
                 clips,
                 question,
                 images=images,
@@ -191,4 +159,3 @@ class SpecVLM:
                 system=options.system,
                 history=options.history,
             )
-        return options, stats, prompt

@@ -42,6 +42,8 @@ class Prompt:
     """The clips that are images."""
     model_inputs: Mapping[str, Tensor] = field(default_factory=dict)
     """What the processor made for `model.generate`, the whole ids included: the oracle and the vision tower read it."""
+    text: str | None = None
+    """What the chat template made, one place-holder a clip; None where the prompt came tokenised."""
 
     @property
     def num_tokens(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.borrowed_cache import BorrowedCache
+from specvlm.engine.decoder import Embeds
 from specvlm.engine.drafting import Drafter, ModelDrafter, NoDrafter
 from specvlm.engine.loop import decode, first_token, prefill
 from specvlm.engine.self_drafting import SelfDrafter
@@ -17,8 +18,8 @@ from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family, Pair
-from specvlm.families.base import Seen
 from specvlm.families.generation import Recipe
+from specvlm.families.sights import Sights
 from specvlm.options import Options
 from specvlm.prompt import Prompt
 from specvlm.pruning import num_kept_tokens, select_per_clip, select_per_head
@@ -60,8 +61,14 @@ def begin(
     )
 
 
-def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Iterator[tuple[int, ...]]:
-    """Yield the tokens of the answer as they become known; afterwards `sequence` holds them and the reason to stop."""
+def run(
+    pair: Pair, prompt: Prompt, options: Options, sequence: Sequence, sights: Sights | None = None
+) -> Iterator[tuple[int, ...]]:
+    """Yield the tokens of the answer as they become known; afterwards `sequence` holds them and the reason to stop.
+
+    What is known already is used: the first tokens of the prompt, if the sequence's cache isn't empty, and the frames
+    that `sights` remember. The prompt has been read when the first token is yielded.
+    """
     if sequence.num_left < 1:
         sequence.finish_reason = "length"
         return
@@ -72,16 +79,25 @@ def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Ite
     prunes = pair.draft is not None and num_keep < prompt.num_video_tokens
     by_head = pair.draft == "self" and options.self_scope == "head"
 
-    with stats.phase("vision_target"):
-        seen = target.see(prompt)
-        embeds = target.embed(prompt, seen)
+    sights = Sights() if sights is None else sights
+    sequence.cache.truncate(prompt.num_tokens - 1)  # the answer begins with what follows from the last token
     recorder = None
     if prunes and pruner.needs_scores:
         # The text behind the video is watched, and where there is none the prompt's last token.
         columns, first_row = prompt.video_mask.nonzero()[:, 0], min(prompt.split, prompt.num_tokens - 1)
         recorder = ScoreRecorder(columns, first_row, per_head=by_head)
+        sequence.cache.truncate(first_row)
+    start, embeds = sequence.cache.length, None
+    if start < prompt.split or (prunes and pruner.needs_features):
+        with stats.phase("vision_target"):
+            embeds = target.embed(prompt, sights.of(target, prompt))
     with stats.phase("prefill_target"):
-        logits = prefill(target.decoder, sequence, embeds, prompt.position_ids, recorder, options.prefill_chunk)
+        if embeds is None:
+            unread = Embeds(target.decoder.embed(prompt.input_ids[start:]))
+        else:
+            unread = embeds.piece(start, prompt.num_tokens)
+        positions = prompt.position_ids[:, start:]
+        logits = prefill(target.decoder, sequence, unread, positions, recorder, options.prefill_chunk)
     stats.video_bytes = sequence.cache.bytes_per_position * prompt.num_video_tokens
     if recorder is not None:
         stats.move("prefill_target", "scoring", recorder.seconds)
@@ -89,12 +105,12 @@ def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Ite
     if sequence.finish_reason is not None:
         return
 
-    if pair.draft is None:
-        yield from decode(target.decoder, sequence, NoDrafter())
-        return
     kept = torch.arange(prompt.num_video_tokens)
     if prunes:
         with stats.phase("pruning"):
+            features = None
+            if embeds is not None and pruner.needs_features:
+                features = embeds.rows[prompt.video_mask.to(embeds.rows.device)]
             select = select_per_head if by_head else select_per_clip
             kept = select(
                 pruner,
@@ -104,28 +120,38 @@ def run(pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Ite
                 frame_ids=prompt.frame_ids,
                 place_ids=prompt.place_ids,
                 scores=None if recorder is None else recorder.scores_per_head() if by_head else recorder.scores(),
-                features=embeds.rows[prompt.video_mask.to(embeds.rows.device)] if pruner.needs_features else None,
+                features=features,
             )
         stats.num_kept = kept.shape[-1]
-    del embeds, logits
-    if pair.draft == "self":
+    del embeds, unread, logits
+    if pair.draft is None:
+        drafter = NoDrafter()
+    elif pair.draft == "self":
         drafter = _draft_by_itself(pair.target, prompt, kept, options, sequence)
     else:
-        drafter = _draft_by_model(pair, pair.draft, prompt, kept, seen, options, sequence)
-    del seen
+        drafter = _draft_by_model(pair, pair.draft, prompt, kept, sights, options, sequence)
+    del sights
     yield from decode(target.decoder, sequence, drafter)
 
 
 def _draft_by_model(
-    pair: Pair, draft: Family, prompt: Prompt, kept: Int[Tensor, " K"], seen: Seen, options: Options, sequence: Sequence
+    pair: Pair,
+    draft: Family,
+    prompt: Prompt,
+    kept: Int[Tensor, " K"],
+    sights: Sights,
+    options: Options,
+    sequence: Sequence,
 ) -> Drafter:
     """A smaller model that knows the video tokens `kept` alone."""
     pruned = prompt.prune(kept, options.positions or draft.positions)
     with sequence.stats.phase("vision_draft"):
         if options.vision == "full":
-            seen = draft.see(prompt)
+            seen = sights.of(draft, prompt)
         elif options.vision == "spared" or not pair.one_tower:
-            seen = draft.see(pruned)
+            seen = sights.of(draft, pruned)
+        else:
+            seen = sights.of(pair.target, prompt)
         embeds = draft.embed(pruned, seen)
     with sequence.stats.phase("prefill_draft"):
         shape = options.tree_shape()

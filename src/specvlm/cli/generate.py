@@ -15,8 +15,9 @@ from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
 from specvlm.cli.screen import console, waiting, warn, write_record
 
 if TYPE_CHECKING:
+    from specvlm.answering import Generation
     from specvlm.options import Options
-    from specvlm.pipeline import Generation, SpecVLM
+    from specvlm.pipeline import SpecVLM
     from specvlm.video import Video
 
 
@@ -40,7 +41,7 @@ def generate(
     models: Models,
     answer: Answer,
 ) -> None:
-    """Answer questions about a video, which is decoded once.
+    """Answer questions about a video, which is decoded, seen and read once.
 
     The answer is the target's own, token for token; the draft only makes it come sooner.
     """
@@ -55,12 +56,13 @@ def generate(
     vlm = models.load()
     clip, decode_seconds = _decode(vlm, source, options)
     asked = replace(options, num_frames=None, fps=None)  # the frames have been chosen
+    watched = vlm.watch(clip, asked)
     arm = "loop" if vlm.draft is None else "specvlm"
     out = sys.stderr if json else sys.stdout
     for number, text in enumerate(questions):
         if len(questions) > 1:
             print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
-        generation = tell(vlm.stream(clip, text, asked), out)
+        generation = tell(watched.stream(text, asked), out)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
         if stats:

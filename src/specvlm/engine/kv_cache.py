@@ -46,15 +46,15 @@ class TreeLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate where the layer's first keys are: with `device_map` each layer may live on another device."""
-        self.keys = self._allocate(key_states)
-        self.values = self._allocate(value_states)
+        self.keys = self._allocate(key_states, self.capacity)
+        self.values = self._allocate(value_states, self.capacity)
         self.is_initialized = True
 
-    def _allocate(self, like: Tensor) -> Tensor:
+    def _allocate(self, like: Tensor, capacity: int) -> Tensor:
         batch, heads, _, dim = like.shape
         if batch != 1:
             raise ValueError(f"a TreeCache holds one sequence, not a batch of {batch}")
-        return torch.empty((1, heads, self.capacity, dim), dtype=like.dtype, device=like.device)
+        return torch.empty((1, heads, capacity, dim), dtype=like.dtype, device=like.device)
 
     def update(
         self,
@@ -68,19 +68,25 @@ class TreeLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.capacity = max(self.capacity, end)
             self.lazy_initialization(key_states, value_states)
-        elif end > self.capacity:
-            self._grow(end)
+        else:
+            self.reserve(end)
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
-    def _grow(self, needed: int) -> None:
-        old_keys, old_values = self.keys, self.values
-        self.capacity = -(-needed // GROWTH_BLOCK) * GROWTH_BLOCK
-        self.keys, self.values = self._allocate(old_keys), self._allocate(old_values)
-        self.keys[:, :, : self.length] = old_keys[:, :, : self.length]
-        self.values[:, :, : self.length] = old_values[:, :, : self.length]
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` positions or more."""
+        if capacity <= self.capacity:
+            return
+        capacity = -(-capacity // GROWTH_BLOCK) * GROWTH_BLOCK
+        if self.is_initialized:
+            # Replaced when they are filled: another thread may be copying rows out of them.
+            keys, values = self._allocate(self.keys, capacity), self._allocate(self.values, capacity)
+            keys[:, :, : self.length] = self.keys[:, :, : self.length]
+            values[:, :, : self.length] = self.values[:, :, : self.length]
+            self.keys, self.values = keys, values
+        self.capacity = capacity
 
     def keep(self, source: Int[Tensor, " kept"] | None, start: int, count: int) -> None:
         """Move the rows `source` (absolute positions, increasing) to `start`; None when they are already there."""
@@ -124,6 +130,22 @@ class TreeCache(KVCache):
     def truncate(self, length: int) -> None:
         for layer in self.layers:
             layer.length = min(layer.length, length)
+
+    @property
+    def capacity(self) -> int:
+        """Positions that there is room for."""
+        return self.layers[0].capacity
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` positions at once: each time that a cache grows, all of it is copied."""
+        for layer in self.layers:
+            layer.reserve(capacity)
+
+    def extend(self, other: TreeCache, length: int) -> None:
+        """Append copies of the first `length` positions of another cache of the same model."""
+        if length:
+            for mine, theirs in zip(self.layers, other.layers, strict=True):
+                mine.update(theirs.keys[:, :, :length], theirs.values[:, :, :length])
 
     @property
     def nbytes(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,10 +49,36 @@ ANY_SIZE = PixelBudget()
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What a vision tower made of some frames: as far as possible before anything that the language model's width plays
-    a part in. `states` are the family's own affair; `frame_ids` say which frames of the prompt they show, ascending."""
+    a part in. `states` are the family's own affair, but for this: each has `sizes[i]` rows for the frame `frame_ids[i]`
+    of the prompt, one frame behind the other, ascending."""
 
     frame_ids: Int[Tensor, " F"]
     states: tuple[Tensor, ...]
+    sizes: Int[Tensor, " F"]
+
+    def joined(self, other: Seen) -> Seen:
+        """This and what was seen of other frames."""
+        if not len(self.frame_ids) or not len(other.frame_ids):
+            return self if len(self.frame_ids) else other
+        frame_ids, order = torch.cat([self.frame_ids, other.frame_ids]).sort()
+        states = []
+        for mine, theirs in zip(self.states, other.states, strict=True):
+            pieces = [*mine.split(self.sizes.tolist()), *theirs.split(other.sizes.tolist())]
+            states.append(torch.cat([pieces[place] for place in order.tolist()]))
+        return Seen(frame_ids, tuple(states), torch.cat([self.sizes, other.sizes])[order])
+
+
+TEXT = {"attention_mask": 1, "mm_token_type_ids": 0}
+"""What processors say of each token of text, beside its id."""
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """The text of a prompt: tokens in front of its first clip and behind its last, and all that stands between."""
+
+    before: Int[Tensor, " b"]
+    between: str
+    after: Int[Tensor, " a"]
 
 
 class Family(abc.ABC):
@@ -121,6 +148,37 @@ class Family(abc.ABC):
         They stand in front of the first question: videos, then images. Errors: OptionError, ModelError.
         """
 
+    def reworded(
+        self, prompt: Prompt, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
+    ) -> Prompt | None:
+        """What `prepare` would make of another question about the same videos and images, without touching a frame.
+
+        Only the text in front of the first of them and behind the last is tokenised. None where that could differ
+        from tokenising the whole: a tokenizer that joins text and clips, or a `prompt` that `prepare` didn't make.
+        Errors: OptionError.
+        """
+        if prompt.text is None:
+            return None
+        num_videos, num_images = (prompt.text.count(token) for token in self._place_holders)
+        text = self._text(num_videos, num_images, question, system, history)
+        if num_videos + num_images == 0:
+            return self.prepare((), question, system=system, history=history)
+        old, new = self._around(prompt.text), self._around(text)
+        ids = prompt.model_inputs["input_ids"][0]
+        start, end = len(old.before), len(ids) - len(old.after)
+        if new.between != old.between or not torch.equal(torch.cat([old.before, ids[start:end], old.after]), ids):
+            return None
+        # Tokenizers cut a text at their added tokens before they do anything else, and each piece is a world by itself.
+        cuts = self.tokenizer.added_tokens_decoder.keys()
+        if any(cuts.isdisjoint(ids[max(0, seam - 1) : seam + 1].tolist()) for seam in (start, end)):
+            return None
+        inputs = dict(prompt.model_inputs)
+        inputs["input_ids"] = torch.cat([new.before, ids[start:end], new.after])[None]
+        for name in inputs.keys() & TEXT.keys():
+            middle = inputs[name][:, start:end]
+            inputs[name] = nn.functional.pad(middle, (len(new.before), len(new.after)), value=TEXT[name])
+        return replace(self.prompt_from_inputs(inputs), text=text)
+
     @abc.abstractmethod
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
         """The Prompt of what the model's own processor returned (batch of one)."""
@@ -148,7 +206,7 @@ class Family(abc.ABC):
         """Around calls of stock `generate`: what those leave on the model is put back."""
         return _restored(self.model.model, "rope_deltas") if hasattr(self.model.model, "rope_deltas") else nullcontext()
 
-    def _inputs(
+    def _prompt(
         self,
         videos: Sequence[Video],
         images: Sequence[Image],
@@ -156,10 +214,30 @@ class Family(abc.ABC):
         system: str | None,
         history: Sequence[Turn],
         **kwargs: Any,
-    ) -> Mapping[str, Any]:
+    ) -> Prompt:
         """Chat template and processor of the checkpoint: exactly what a user of transformers would write."""
+        text = self._text(len(videos), len(images), question, system, history)
+        if images:
+            kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
+        if videos:
+            kwargs["videos"] = [torch.from_numpy(np.array(video.frames)).permute(0, 3, 1, 2) for video in videos]
+        try:
+            inputs = self.processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
+        except ValueError as error:  # a picture that is 200 times as wide as high, say
+            raise OptionError(f"the processor of {self.name} refuses this prompt: {error}") from error
+        return replace(self.prompt_from_inputs(inputs), text=text)
+
+    @property
+    def _place_holders(self) -> tuple[str, str]:
+        """What stands for a video, and for an image, until the processor has counted their tokens."""
+        return self.processor.video_token, self.processor.image_token
+
+    def _text(
+        self, num_videos: int, num_images: int, question: str, system: str | None, history: Sequence[Turn]
+    ) -> str:
+        """The conversation in the checkpoint's own chat template. Errors: OptionError."""
         texts = [question, *(text for turn in history for text in turn), *([system] if system else [])]
-        for token in (self.processor.video_token, self.processor.image_token):
+        for token in self._place_holders:
             if any(token in text for text in texts):
                 raise OptionError(
                     f"the text holds {token!r}, which is this model's place-holder for a video or image: reword it"
@@ -167,17 +245,21 @@ class Family(abc.ABC):
         turns = [text for turn in history for text in turn] + [question]
         conversation: list[dict] = [_message("system", system)] if system else []
         conversation += [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
-        media = [{"type": "video"} for _ in videos] + [{"type": "image"} for _ in images]
-        conversation[bool(system)]["content"][:0] = media
-        text = self.processor.apply_chat_template(conversation, add_generation_prompt=True)
-        if images:
-            kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
-        if videos:
-            kwargs["videos"] = [torch.from_numpy(np.array(video.frames)).permute(0, 3, 1, 2) for video in videos]
-        try:
-            return self.processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
-        except ValueError as error:  # a picture that is 200 times as wide as high, say
-            raise OptionError(f"the processor of {self.name} refuses this prompt: {error}") from error
+        conversation[bool(system)]["content"][:0] = [{"type": "video"}] * num_videos + [{"type": "image"}] * num_images
+        return self.processor.apply_chat_template(conversation, add_generation_prompt=True)
+
+    def _around(self, text: str) -> Around:
+        """The tokens of what stands around the place-holders of a text that has some."""
+        places = list(re.finditer("|".join(map(re.escape, self._place_holders)), text))
+        first, last = places[0], places[-1]
+        # Tokenised with the place-holder at their side, where some tokenizers strip blanks or add one.
+        before = self.tokenizer(text[: first.end()])["input_ids"][:-1]
+        after = self.tokenizer(text[last.start() :], add_special_tokens=False)["input_ids"][1:]
+        return Around(
+            before=torch.tensor(before, dtype=torch.long),
+            between=text[first.start() : last.end()],
+            after=torch.tensor(after, dtype=torch.long),
+        )
 
 
 def _message(role: str, text: str) -> dict:

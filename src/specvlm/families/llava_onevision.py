@@ -70,7 +70,7 @@ class LlavaOnevision(Family):
             )
         if given := pixels.given():
             raise OptionError(f"{', '.join(given)}: LLaVA-OneVision makes every frame a square of a fixed size")
-        return self.prompt_from_inputs(self._inputs(videos, [], question, system, history))
+        return self._prompt(videos, [], question, system, history)
 
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
         if "pixel_values" in inputs:
@@ -117,14 +117,14 @@ class LlavaOnevision(Family):
         # Frames are encoded independently of each other: a pruned prompt needs only those it still mentions.
         frames = prompt.frame_ids[prompt.place_ids >= 0].unique()
         if len(frames) == 0:
-            return Seen(frames, ())
+            return Seen(frames, (), frames)
         tower = self.model.model.vision_tower
         weight = next(tower.parameters())
         batches = []
         for batch in prompt.model_inputs["pixel_values_videos"][0, frames].split(FRAMES_PER_BATCH):
             output = tower(batch.to(weight.device, weight.dtype), output_hidden_states=True)
             batches.append(self._selected(output.hidden_states))
-        return Seen(frames, (torch.cat(batches),))
+        return Seen(frames, (torch.cat(batches),), torch.ones_like(frames))
 
     def _selected(self, hidden_states: Sequence[Tensor]) -> Float[Tensor, "frames patches d"]:
         """The layer, or layers side by side, that the checkpoint's config wants."""

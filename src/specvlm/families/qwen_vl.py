@@ -88,7 +88,7 @@ class QwenVL(Family, abc.ABC):
             kwargs["video_metadata"] = [video.metadata() for video in videos]
             if pixels.given():
                 kwargs["videos_kwargs"] = {"size": self._size(pixels, max(len(video.frames) for video in videos))}
-        return self.prompt_from_inputs(self._inputs(videos, images, question, system, history, **kwargs))
+        return self._prompt(videos, images, question, system, history, **kwargs)
 
     @abc.abstractmethod
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
@@ -164,7 +164,9 @@ class QwenVL(Family, abc.ABC):
                 output = visual(torch.cat(pixels).to(visual.device, visual.dtype), grid_thw=grid, return_dict=True)
                 batches.append(self._states(output, grid))
                 pixels, grids, num_patches = [], [], 0
-        return Seen(mentioned, tuple(torch.cat(states) for states in zip(*batches, strict=True)))
+        unit = self.model.config.vision_config.spatial_merge_size**2
+        sizes = torch.tensor([frames[number].num_patches // unit for number in mentioned.tolist()], dtype=torch.long)
+        return Seen(mentioned, tuple(torch.cat(states) for states in zip(*batches, strict=True)), sizes)
 
     @abc.abstractmethod
     def _states(self, output: Any, grid: Int[Tensor, "F 3"]) -> tuple[Tensor, ...]:
@@ -175,10 +177,7 @@ class QwenVL(Family, abc.ABC):
         rows = self.decoder.embed(prompt.input_ids).clone()
         if prompt.num_video_tokens == 0:
             return Embeds(rows)
-        frames = frames_of(prompt.model_inputs)
-        unit = self.model.config.vision_config.spatial_merge_size**2
-        sizes = torch.tensor([frames[number].num_patches // unit for number in seen.frame_ids.tolist()])
-        starts = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+        starts = torch.nn.functional.pad(seen.sizes.cumsum(0), (1, 0))
         index = starts[torch.searchsorted(seen.frame_ids, prompt.frame_ids)] + prompt.place_ids
         features, deep = self._project(tuple(state[index.to(state.device)] for state in seen.states))
         mask = prompt.video_mask.to(rows.device)

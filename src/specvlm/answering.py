@@ -1,0 +1,78 @@
+"""From a tokenised prompt to a finished answer, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from specvlm import request
+from specvlm.engine.sequence import FinishReason, Sequence
+from specvlm.engine.stats import Stats
+from specvlm.errors import OptionError
+from specvlm.families import Family, Pair
+from specvlm.families.generation import prepare_generation
+from specvlm.options import Options
+from specvlm.oracle import generate_stock
+from specvlm.prompt import Prompt
+from specvlm.text import TextStream
+
+Run = Callable[[Pair, Prompt, Options, Sequence], Iterator[tuple[int, ...]]]
+"""What writes an answer: `request.run`, or something that leads to it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One finished answer. `token_ids` include the end token if the model emitted one; `text` doesn't show it."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    stats: Stats
+
+
+def require_question(question: str) -> None:
+    """Errors: OptionError if nothing is asked."""
+    if not question.strip():
+        raise OptionError("the question is empty: ask something")
+
+
+def answer(
+    pair: Pair, prompt: Prompt, options: Options, stats: Stats, run: Run = request.run
+) -> Generator[str, None, Generation]:
+    """The answer in pieces of text, which join to it; the return value is the Generation. Errors: OptionError."""
+    recipe = prepare_generation(pair.target, prompt.input_ids, options)
+    generator = None
+    if options.seed is not None:
+        generator = torch.Generator(pair.target.decoder.device).manual_seed(options.seed)
+    sequence = request.begin(pair, prompt, recipe, options, stats, generator)
+    stream = TextStream(pair.target.tokenizer)
+    for tokens in run(pair, prompt, options, sequence):
+        if piece := stream.add(tokens):
+            yield piece
+    rest, text = stream.finish()
+    if rest:
+        yield rest
+    assert sequence.finish_reason is not None
+    stats.finish(len(sequence.tokens))
+    return Generation(tuple(sequence.tokens), text, sequence.finish_reason, stats)
+
+
+def whole(pieces: Generator[str, None, Generation]) -> Generation:
+    """An answer that nobody wants to see before it is finished."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as stop:
+            return stop.value
+
+
+def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats) -> Generation:
+    """What stock Hugging Face `generate` says, by itself."""
+    with stats.phase("prefill_target"):
+        tokens, reason = generate_stock(target, prompt, options, stats)
+    stats.finish(len(tokens))
+    stats.move("prefill_target", "verify", stats.decode_seconds)
+    text = str(target.tokenizer.decode(list(tokens), skip_special_tokens=True))
+    return Generation(tokens, text, reason, stats)

@@ -1,0 +1,40 @@
+"""Sights: no frame goes through the same vision tower twice."""
+
+from __future__ import annotations
+
+import threading
+from typing import final
+
+import torch
+
+from specvlm.families.base import Family, Seen
+from specvlm.prompt import Prompt
+
+
+@final
+class Sights:
+    """What models have seen so far of the clips of one prompt, or of several that differ in nothing but words.
+
+    May be asked by several threads: one that wants frames which another is looking at waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Family, Seen] = {}
+        self._lock = threading.Lock()
+
+    def of(self, family: Family, prompt: Prompt) -> Seen:
+        """The frames that a prompt mentions, and perhaps more, as the family's vision tower sees them."""
+        with self._lock:
+            known = self._seen.get(family)
+            if known is None:
+                seen = family.see(prompt)
+            else:
+                new = torch.isin(prompt.frame_ids, known.frame_ids, invert=True).nonzero()[:, 0]
+                seen = known.joined(family.see(prompt.prune(new, "original"))) if len(new) else known
+            self._seen[family] = seen
+            return seen
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(state.nbytes for seen in list(self._seen.values()) for state in seen.states)

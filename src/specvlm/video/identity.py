@@ -1,0 +1,52 @@
+"""Is this the video that we had before? A value for every source, equal if they surely hold the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from specvlm.video.clip import Video
+from specvlm.video.pictures import to_numpy
+
+
+def identity(source: Any) -> Hashable:
+    """A key for whatever `load` and `load_image` take; None and numbers are their own.
+
+    Files are the same as long as path, size and time of change are, folders as long as their files are. Bytes, arrays,
+    tensors and Videos are compared by content (a digest is made, a second for each gigabyte or so), anything else is
+    only equal to itself. What isn't there is refused later, by whoever opens it.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(os.fsdecode(source))
+        try:
+            folder = path.is_dir()
+            facts = [(str(file.resolve()), file.stat()) for file in (sorted(path.iterdir()) if folder else [path])]
+            return folder, *((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)
+        except OSError:
+            return str(path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _digest(source)
+    if isinstance(source, Tensor):
+        source = to_numpy(source)
+    if isinstance(source, np.ndarray) and not source.dtype.hasobject:
+        return str(source.dtype), source.shape, _digest(np.ascontiguousarray(source))
+    if isinstance(source, (list, tuple)):
+        return tuple(identity(item) for item in source)
+    if isinstance(source, Video):
+        what = (source.frames, source.indices, source.total_frames)
+        return identity((*what, source.timestamps, source.duration, source.source_fps))
+    try:
+        hash(source)
+    except TypeError:
+        return object()
+    return cast(Hashable, source)
+
+
+def _digest(content: Any) -> bytes:
+    return hashlib.blake2b(content).digest()

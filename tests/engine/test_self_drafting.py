@@ -65,7 +65,7 @@ def play(target: Target, drafter: SelfDrafter, told: Path, max_depth: int, pick:
     tree = drafter.propose(told[-1], max_depth)
     assert tree == expected.tree
     fed = [seen for forward in target.draft.steps[start:] for seen in forward]
-    branches = [target.sees(told + path, target.kept) for paths in expected.fed for path in paths] if max_depth else []
+    branches = [target.sees(told + path, target.kept) for paths in expected.fed for path in paths]
     assert fed == branches
     positions = target.next_position + len(told) - 1 + torch.tensor([tree.depths])
     mask = torch.cat([torch.ones(len(tree), target.cache.length, dtype=torch.bool), tree.mask], dim=1)

@@ -8,16 +8,23 @@ import time
 import pytest
 import torch
 
-from specvlm.engine.stats import PHASES, Stats, peak_memory_bytes, reset_peak_memory
+from specvlm.engine.stats import PHASES, Round, Stats, peak_memory_bytes, reset_peak_memory
+from specvlm.engine.tree import DraftTree
+
+
+def a_round(num_drafted: int, num_accepted: int, num_draft_forwards: int = 0) -> Round:
+    """A chain of guesses, of which the first ones were right."""
+    tree = DraftTree(tuple(range(1 + num_drafted)), tuple(range(-1, num_drafted)))
+    return Round(tree, tuple(range(1 + num_accepted)), 7, num_draft_forwards)
 
 
 def test_acceptance_is_counted_by_depth_and_the_bonus_counts_as_emitted():
     stats = Stats()
     for num_accepted in (3, 0, 1):
-        stats.add_round(25, num_accepted)
+        stats.add_round(a_round(25, num_accepted, 5))
     stats.finish(1 + 3 + 4)  # the prompt's own token, three bonus tokens, four accepted ones
     assert stats.accepted_per_depth == [2, 1, 1]
-    assert stats.num_accepted == 4
+    assert (stats.num_rounds, stats.num_drafted, stats.num_accepted, stats.num_draft_forwards) == (3, 75, 4, 15)
     assert stats.acceptance_rate == 4 / 75
     assert stats.mean_acceptance_length == 7 / 3
 
@@ -25,7 +32,7 @@ def test_acceptance_is_counted_by_depth_and_the_bonus_counts_as_emitted():
 def test_plain_decoding_has_a_mean_acceptance_length_of_one():
     stats = Stats()
     for _ in range(5):
-        stats.add_round(0, 0)
+        stats.add_round(a_round(0, 0))
     stats.finish(6)
     assert stats.mean_acceptance_length == 1.0
     assert stats.acceptance_rate is None

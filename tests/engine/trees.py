@@ -57,6 +57,8 @@ class Grown:
 def grow(shape: TreeShape, root: int, max_depth: int, logits_after: Callable[[Path], Tensor]) -> Grown:
     """Grow a tree where the logits after each node are a function of the words that lead to it."""
     growth = shape.sprout(root, max_depth)
+    if growth is None:
+        return Grown(DraftTree((root,), (-1,)), [0], [()], [])
     frontier, fed = [0], []
     while frontier:
         paths = [_words_while_growing(growth, node) for node in frontier]

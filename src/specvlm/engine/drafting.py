@@ -19,6 +19,11 @@ class Drafter(abc.ABC):
     def max_nodes(self) -> int:
         """The most nodes that a proposal can have, the root included: what the target's cache must have room for."""
 
+    @property
+    @abc.abstractmethod
+    def num_forwards(self) -> int:
+        """Forwards that the last proposal took."""
+
     @abc.abstractmethod
     def propose(self, root: int, max_depth: int) -> DraftTree:
         """Guess what follows the last emitted token `root`, not deeper than `max_depth`."""
@@ -34,6 +39,10 @@ class NoDrafter(Drafter):
     @property
     def max_nodes(self) -> int:
         return 1
+
+    @property
+    def num_forwards(self) -> int:
+        return 0
 
     def propose(self, root: int, max_depth: int) -> DraftTree:
         return DraftTree((root,), (-1,))
@@ -64,17 +73,24 @@ class ModelDrafter(Drafter):
     def max_nodes(self) -> int:
         return self._grower.shape.max_nodes
 
+    @property
+    def num_forwards(self) -> int:
+        return self._grown.num_forwards
+
     def propose(self, root: int, max_depth: int) -> DraftTree:
-        self._grown = Grown.bare(root)
-        if max_depth >= 1:  # else this round emits the answer's last token, and no guess could be used
-            text = [*self._waiting, root]
-            self._grown = self._grower.grow(text, self._next_position, max_depth)
-            self._next_position += len(text)
+        self._waiting.append(root)
+        grown = self._grower.grow(self._waiting, self._next_position, max_depth)
+        if grown is None:
+            self._grown = Grown.bare(root)
+        else:
+            self._grown = grown
+            self._next_position += len(self._waiting)
+            self._waiting = []
         return self._grown.tree
 
     def accept(self, verdict: Verdict) -> None:
-        tree, fed = self._grown.tree, self._grown.fed_on(verdict.path)
+        fed = self._grown.accept(verdict.path)
         self._cache.keep(fed, len(self._grown.fed))
         self._next_position += len(fed)
         # The fed nodes of a path are its first ones: a node is fed only if its parent was.
-        self._waiting = [tree.tokens[node] for node in verdict.path[1 + len(fed) :]]
+        self._waiting += [self._grown.tree.tokens[node] for node in verdict.path[1 + len(fed) :]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.kv_cache import KVCache
-from specvlm.engine.tree import DraftTree, TreeShape
+from specvlm.engine.tree import DraftTree, Growth, TreeShape
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,19 @@ class Grown:
     """For each node of the tree, its number while it grew."""
     fed: list[int]
     """Those numbers, in the order of their cache positions after the root's."""
+    growth: Growth | None
+    num_forwards: int
 
     @classmethod
     def bare(cls, root: int) -> Grown:
         """The root alone, for which no model was asked."""
-        return cls(DraftTree((root,), (-1,)), [0], [])
+        return cls(DraftTree((root,), (-1,)), [0], [], None, 0)
 
-    def fed_on(self, path: Sequence[int]) -> list[int]:
-        """Indices into `fed` of the nodes on a path."""
-        on_path = {self.numbers[node] for node in path}
+    def accept(self, path: Sequence[int]) -> list[int]:
+        """Tell the growth which of its nodes were right. Returns indices into `fed` of the nodes on the path."""
+        on_path = [self.numbers[node] for node in path]
+        if self.growth is not None:
+            self.growth.judged(self.numbers, on_path)
         return [index for index, number in enumerate(self.fed) if number in on_path]
 
 
@@ -45,20 +49,27 @@ class Grower:
     vocab_size: int
     """No id from here on is proposed; the model's own vocabulary may be larger or smaller."""
 
-    def grow(self, text: list[int], position: int, max_depth: int) -> Grown:
-        """Feed `text`, which begins at `position` and ends with the root, and grow a tree from there."""
-        growth, fed = self.shape.sprout(text[-1], max_depth), []
+    def grow(self, text: list[int], position: int, max_depth: int) -> Grown | None:
+        """Feed `text`, which begins at `position` and ends with the root, and grow a tree from there.
+
+        None, and nothing fed, where the shape has no use for a guess.
+        """
+        growth = self.shape.sprout(text[-1], max_depth)
+        if growth is None:
+            return None
         root_position = position + len(text) - 1
         logits = self._step(text, position + torch.arange(len(text)), None)[-1:]
+        settled, fed, num_forwards = self.cache.length, [], 1
         while frontier := growth.extend(logits):
             # A guess sees the prompt, the answer, its own ancestors and itself.
             branches = [_branch(growth.parents, node) for node in frontier]
-            settled = self.cache.length - len(fed)
             fed += frontier
-            sees = torch.tensor([[True] * settled + [number in branch for number in fed] for branch in branches])
+            sees = torch.ones(len(frontier), settled + len(fed), dtype=torch.bool)
+            sees[:, settled:] = torch.tensor([[number in branch for number in fed] for branch in branches])
             depths = torch.tensor([len(branch) for branch in branches])
             logits = self._step([growth.tokens[node] for node in frontier], root_position + depths, sees)
-        return Grown(*growth.finish(), fed)
+            num_forwards += 1
+        return Grown(*growth.finish(), fed, growth, num_forwards)
 
     def _step(
         self, tokens: list[int], positions: Int[Tensor, " new"], mask: Bool[Tensor, "new length"] | None

@@ -12,6 +12,7 @@ from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.decoder import Decoder, Embeds
 from specvlm.engine.drafting import Drafter
 from specvlm.engine.sequence import Sequence
+from specvlm.engine.stats import Round
 from specvlm.engine.verification import verify
 
 
@@ -70,6 +71,6 @@ def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tu
         emitted = (*(tree.tokens[node] for node in verdict.path[1:]), verdict.next_token)
         with stats.phase("draft"):
             drafter.accept(verdict)
-        stats.add_round(len(tree) - 1, verdict.num_accepted)
+        stats.add_round(Round(tree, verdict.path, verdict.next_token, drafter.num_forwards))
         sequence.emit(emitted)
         yield emitted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from specvlm.engine.borrowed_cache import BorrowedCache
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.drafting import Drafter
-from specvlm.engine.growing import Grower
+from specvlm.engine.growing import Grower, Grown
 from specvlm.engine.tree import DraftTree, TreeShape
 from specvlm.engine.verification import Verdict
 
@@ -23,16 +23,21 @@ class SelfDrafter(Drafter):
         """`next_position` is where the answer begins. No id of `vocab_size` or more is ever proposed."""
         self._grower, self._cache = Grower(target, shape, cache, vocab_size), cache
         self._root_position = next_position
+        self._grown = Grown.bare(0)
 
     @property
     def max_nodes(self) -> int:
         return self._grower.shape.max_nodes
 
+    @property
+    def num_forwards(self) -> int:
+        return self._grown.num_forwards
+
     def propose(self, root: int, max_depth: int) -> DraftTree:
-        if max_depth < 1:  # this round emits the answer's last token, and no guess could be used
-            return DraftTree((root,), (-1,))
-        return self._grower.grow([root], self._root_position, max_depth).tree
+        self._grown = self._grower.grow([root], self._root_position, max_depth) or Grown.bare(root)
+        return self._grown.tree
 
     def accept(self, verdict: Verdict) -> None:
+        self._grown.accept(verdict.path)
         self._cache.reset()
         self._root_position += len(verdict.path)

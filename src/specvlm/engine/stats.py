@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from specvlm.engine.tree import DraftTree
+
 PHASES = (
     "decode_video",
     "preprocess",
@@ -33,6 +35,26 @@ def _synchronize() -> None:
             torch.cuda.synchronize(device)
 
 
+@dataclass(frozen=True)
+class Round:
+    """One target forward after the prefill: what was guessed, which nodes of it were right (the root, 0, first), and the
+    target's own token after them."""
+
+    tree: DraftTree
+    path: tuple[int, ...]
+    next_token: int
+    num_draft_forwards: int = 0
+
+    @property
+    def num_drafted(self) -> int:
+        return len(self.tree) - 1
+
+    @property
+    def num_accepted(self) -> int:
+        """Draft tokens that the target agreed with."""
+        return len(self.path) - 1
+
+
 @dataclass
 class Stats:
     """Counts and seconds of one answer. Times come from a monotonic clock that starts when the object is made."""
@@ -46,8 +68,8 @@ class Stats:
     """Bytes of the target's own keys and values of the video tokens."""
     num_tokens: int = 0
     num_rounds: int = 0
-    num_drafted: int = 0
-    accepted_per_depth: list[int] = field(default_factory=list)
+    """Target forwards after the prefill, stock ones too, of which nothing else is known."""
+    rounds: list[Round] = field(default_factory=list, repr=False)
     phases: dict[str, float] = field(default_factory=dict)
     ttft_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -84,13 +106,9 @@ class Stats:
         """The first token is known and the drafter has seen its prompt: the clock of `decode_seconds` starts."""
         self._decode_start = time.perf_counter()
 
-    def add_round(self, num_drafted: int, num_accepted: int) -> None:
-        self.num_rounds += 1
-        self.num_drafted += num_drafted
-        missing = num_accepted - len(self.accepted_per_depth)
-        self.accepted_per_depth.extend([0] * missing)
-        for depth in range(num_accepted):
-            self.accepted_per_depth[depth] += 1
+    def add_round(self, finished: Round) -> None:
+        self.rounds.append(finished)
+        self.num_rounds = len(self.rounds)
 
     def finish(self, num_tokens: int) -> None:
         """Close the clocks; what no phase claimed is `other`."""
@@ -102,9 +120,24 @@ class Stats:
         self.peak_memory_bytes = peak_memory_bytes()
 
     @property
+    def num_drafted(self) -> int:
+        return sum(each.num_drafted for each in self.rounds)
+
+    @property
     def num_accepted(self) -> int:
         """Draft tokens that the target agreed with."""
-        return sum(self.accepted_per_depth)
+        return sum(each.num_accepted for each in self.rounds)
+
+    @property
+    def num_draft_forwards(self) -> int:
+        """Forwards of the draft after its prefill."""
+        return sum(each.num_draft_forwards for each in self.rounds)
+
+    @property
+    def accepted_per_depth(self) -> list[int]:
+        """In how many rounds the guess at depth 1, 2, ... was accepted."""
+        deepest = max((each.num_accepted for each in self.rounds), default=0)
+        return [sum(each.num_accepted > depth for each in self.rounds) for depth in range(deepest)]
 
     @property
     def mean_acceptance_length(self) -> float:

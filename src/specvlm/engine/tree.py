@@ -81,8 +81,11 @@ class TreeShape(abc.ABC):
         """The same shape, but at most `max_depth` levels deep."""
 
     @abc.abstractmethod
-    def sprout(self, root: int, max_depth: int) -> Growth:
-        """Begin a tree at the token `root`, not deeper than `max_depth` levels below it."""
+    def sprout(self, root: int, max_depth: int) -> Growth | None:
+        """Begin a tree at the token `root`, not deeper than `max_depth` levels below it.
+
+        None where no guess is wanted: at a `max_depth` of 0 the round emits the answer's last token anyway.
+        """
 
 
 class Growth(abc.ABC):
@@ -101,6 +104,10 @@ class Growth(abc.ABC):
     @abc.abstractmethod
     def finish(self) -> tuple[DraftTree, list[int]]:
         """The finished tree and, for each of its nodes, that node's number in `tokens`."""
+
+    def judged(self, nodes: Sequence[int], path: Sequence[int]) -> None:  # noqa: B027 (most shapes don't learn)
+        """Learn what the target made of the tree: of the `nodes` that it saw, those on the `path` were right, and what
+        it said after the last of them was not among its children. All by their number in `tokens`."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,8 @@ class TreeTemplate(TreeShape):
         size = sum(depth <= max_depth for depth in _depths(self.parents))
         return self if size == len(self.parents) else TreeTemplate(self.parents[:size], self.ranks[:size])
 
-    def sprout(self, root: int, max_depth: int) -> Growth:
-        return _TemplateGrowth(self.cut(max_depth), root)
+    def sprout(self, root: int, max_depth: int) -> Growth | None:
+        return _TemplateGrowth(self.cut(max_depth), root) if max_depth else None
 
 
 class _TemplateGrowth(Growth):
@@ -206,8 +213,8 @@ class DynamicTree(TreeShape):
     def cut(self, max_depth: int) -> DynamicTree:
         return replace(self, depth=min(self.depth, max_depth))
 
-    def sprout(self, root: int, max_depth: int) -> Growth:
-        return _DynamicGrowth(self, root, min(self.depth, max_depth))
+    def sprout(self, root: int, max_depth: int) -> Growth | None:
+        return _DynamicGrowth(self, root, min(self.depth, max_depth)) if max_depth else None
 
 
 class _DynamicGrowth(Growth):

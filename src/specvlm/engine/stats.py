@@ -37,8 +37,8 @@ def _synchronize() -> None:
 
 @dataclass(frozen=True)
 class Round:
-    """One target forward after the prefill: what was guessed, which nodes of it were right (the root, 0, first), and the
-    target's own token after them."""
+    """One target forward after the prefill: what was guessed, which nodes of it were right (the root, 0, first), and
+    the target's own token after them."""
 
     tree: DraftTree
     path: tuple[int, ...]

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from specvlm.engine.attention import ScoreRecorder, attention_forward, folded_mask, lend_attention
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
+from specvlm.engine.thin_products import thin_products
 from specvlm.errors import ModelError
 
 
@@ -85,7 +86,8 @@ class HFDecoder:
         mask: Bool[Tensor, "nodes length"] | None,
         cache: KVCache,
     ) -> Float[Tensor, "nodes vocab"]:
-        return self._head(self._forward(Embeds(self.embed(tokens)), positions, mask, cache, None))
+        with thin_products(len(tokens), self.dtype, self.device):
+            return self._head(self._forward(Embeds(self.embed(tokens)), positions, mask, cache, None))
 
     def _forward(
         self,

@@ -12,6 +12,7 @@ from specvlm.errors import OptionError
 from specvlm.prompt import PositionPolicy
 from specvlm.pruning import Pruner, make_pruner
 
+Plan = Literal["fixed", "auto"]
 TreeName = Literal["dynamic", "paper", "chain"]
 VisionPolicy = Literal["auto", "shared", "spared", "full"]
 SelfScope = Literal["prompt", "head"]
@@ -45,8 +46,8 @@ class Options:
 
     pruner: str | Pruner = "frames"
     """Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`."""
-    pruning_ratio: float = 0.9
-    """Fraction of the video tokens that the draft never sees."""
+    pruning_ratio: float | None = None
+    """Fraction of the video tokens that the draft never sees (default: 0.9, or as the plan finds best)."""
     positions: PositionPolicy | None = None
     """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up (default: as the
     model's family does best)."""
@@ -58,6 +59,10 @@ class Options:
     self_scope: SelfScope = "prompt"
     """What a target that is its own draft keeps: the same tokens everywhere (`prompt`), or in each layer and head those
     that it looks at there (`head`)."""
+    plan: Plan = "fixed"
+    """`fixed`: every tree as `tree` says. `auto`: pruning ratio and trees as they pay best on this machine, by what
+    forwards cost here (measured at first use, and kept on disk) and by what guesses have been worth so far; and no
+    guesses where they don't pay."""
     tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
     """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
     depth: int | None = None
@@ -105,7 +110,8 @@ class Options:
             self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise OptionError(f"min_pixels must not be above max_pixels, and {self.min_pixels} > {self.max_pixels}")
-        for name, choices in (("positions", PositionPolicy), ("vision", VisionPolicy), ("self_scope", SelfScope)):
+        choosable = {"plan": Plan, "positions": PositionPolicy, "vision": VisionPolicy, "self_scope": SelfScope}
+        for name, choices in choosable.items():
             self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
         for name in ("more_videos", "images"):
             self._check(name, lambda value: isinstance(value, (tuple, list)), "a tuple, even of one")
@@ -118,6 +124,10 @@ class Options:
         self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
         self.make_pruner()
         self.tree_shape()
+        if self.plan == "auto":
+            for name in ("tree", "depth", "num_nodes", "width"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise OptionError(f"plan='auto' chooses the tree by itself: leave {name} out, or take plan='fixed'")
 
     def _check(self, name: str, is_right: Any, right: str) -> None:
         value = getattr(self, name)
@@ -133,6 +143,11 @@ class Options:
                 raise OptionError(f"there is no option {name!r}; there are {', '.join(known)}")
         base = {} if options is None else {name: getattr(options, name) for name in known}
         return cls(**base | overrides)
+
+    @property
+    def fixed_pruning_ratio(self) -> float:
+        """What was asked for, or else the paper's (arXiv:2508.16201)."""
+        return 0.9 if self.pruning_ratio is None else self.pruning_ratio
 
     def make_pruner(self) -> Pruner:
         return make_pruner(self.pruner)

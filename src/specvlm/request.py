@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -12,17 +13,23 @@ from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.borrowed_cache import BorrowedCache
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.drafting import Drafter, ModelDrafter, NoDrafter
+from specvlm.engine.kv_cache import KVCache
 from specvlm.engine.loop import decode, first_token, prefill
 from specvlm.engine.self_drafting import SelfDrafter
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Stats
+from specvlm.engine.tree import TreeShape
 from specvlm.errors import OptionError
 from specvlm.families import Family, Pair
 from specvlm.families.generation import Recipe
 from specvlm.families.sights import Sights
 from specvlm.options import Options
+from specvlm.planning.tree import MAX_NODES
 from specvlm.prompt import Prompt
 from specvlm.pruning import num_kept_tokens, select_per_clip, select_per_head
+
+ShapeOver = Callable[[KVCache], TreeShape]
+"""The shape of the trees that are grown over a draft's cache."""
 
 MAX_PREALLOCATED_TOKENS = 4096
 """A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
@@ -47,8 +54,7 @@ def begin(
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
     stopping = recipe.stopping(options.max_new_tokens)
-    num_nodes = 1 if pair.draft is None else options.tree_shape().max_nodes
-    fixed = prompt.num_tokens + num_nodes
+    fixed = prompt.num_tokens + (1 if pair.draft is None else _most_nodes(options))
     return Sequence(
         prompt_ids=prompt.input_ids,
         next_position=prompt.next_position,
@@ -73,11 +79,18 @@ def run(
         sequence.finish_reason = "length"
         return
     target, stats = pair.target, sequence.stats
-    pruner = options.make_pruner()
-    spared = frozenset() if options.prune_images else prompt.still_ids
-    num_keep = num_kept_tokens(options.pruning_ratio, prompt.clip_ids, spared)
-    prunes = pair.draft is not None and num_keep < prompt.num_video_tokens
-    by_head = pair.draft == "self" and options.self_scope == "head"
+    draft, ratio, planner = pair.draft, options.fixed_pruning_ratio, None
+    pruner, spared = options.make_pruner(), frozenset() if options.prune_images else prompt.still_ids
+    if draft is not None and options.plan == "auto":
+        planner = pair.planner(sequence.chooser.do_sample)
+        if options.pruning_ratio is None:
+            ratio = planner.pruning_ratio(prompt.num_tokens, prompt.num_video_tokens, sequence.num_left)
+    num_keep = num_kept_tokens(ratio, prompt.clip_ids, spared)
+    num_pruned = prompt.num_video_tokens - num_keep
+    if planner is not None and not planner.drafts(prompt.num_tokens, prompt.num_tokens - num_pruned, sequence.num_left):
+        draft = None
+    prunes = draft is not None and num_pruned > 0
+    by_head = draft == "self" and options.self_scope == "head"
 
     sights = Sights() if sights is None else sights
     sequence.cache.truncate(prompt.num_tokens - 1)  # the answer begins with what follows from the last token
@@ -114,7 +127,7 @@ def run(
             select = select_per_head if by_head else select_per_clip
             kept = select(
                 pruner,
-                pruning_ratio=options.pruning_ratio,
+                pruning_ratio=ratio,
                 clip_ids=prompt.clip_ids,
                 spared=spared,
                 frame_ids=prompt.frame_ids,
@@ -124,14 +137,22 @@ def run(
             )
         stats.num_kept = kept.shape[-1]
     del embeds, unread, logits
-    if pair.draft is None:
+    shape_over = (lambda cache: options.tree_shape()) if planner is None else partial(planner.shape, sequence.cache)
+    if draft is None:
         drafter = NoDrafter()
-    elif pair.draft == "self":
-        drafter = _draft_by_itself(pair.target, prompt, kept, options, sequence)
+    elif draft == "self":
+        drafter = _draft_by_itself(target, prompt, kept, shape_over, sequence)
     else:
-        drafter = _draft_by_model(pair, pair.draft, prompt, kept, sights, options, sequence)
+        drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence)
     del sights
     yield from decode(target.decoder, sequence, drafter)
+    if planner is not None:
+        planner.learn(None if draft is None else ratio, len(sequence.tokens), stats)
+
+
+def _most_nodes(options: Options) -> int:
+    """Of any tree of the answer, its root included: what caches need room for."""
+    return 1 + MAX_NODES if options.plan == "auto" else options.tree_shape().max_nodes
 
 
 def _draft_by_model(
@@ -141,6 +162,7 @@ def _draft_by_model(
     kept: Int[Tensor, " K"],
     sights: Sights,
     options: Options,
+    shape_over: ShapeOver,
     sequence: Sequence,
 ) -> Drafter:
     """A smaller model that knows the video tokens `kept` alone."""
@@ -154,20 +176,19 @@ def _draft_by_model(
             seen = sights.of(pair.target, prompt)
         embeds = draft.embed(pruned, seen)
     with sequence.stats.phase("prefill_draft"):
-        shape = options.tree_shape()
-        room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + shape.max_nodes
+        room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
         cache = draft.decoder.new_cache(pruned.num_tokens + room)
         draft.decoder.prefill(embeds, pruned.position_ids, cache)
         sequence.stats.draft_bytes = cache.nbytes
-        return ModelDrafter(draft.decoder, shape, cache, pruned.next_position, pair.target.vocab_size)
+        return ModelDrafter(draft.decoder, shape_over(cache), cache, pruned.next_position, pair.target.vocab_size)
 
 
 def _draft_by_itself(
-    target: Family, prompt: Prompt, kept: Int[Tensor, "*heads K"], options: Options, sequence: Sequence
+    target: Family, prompt: Prompt, kept: Int[Tensor, "*heads K"], shape_over: ShapeOver, sequence: Sequence
 ) -> Drafter:
     """The target, looking at the video tokens `kept` of its own cache alone."""
     with sequence.stats.phase("pruning"):
         cache = BorrowedCache(sequence.cache, prompt.video_mask.nonzero()[:, 0], kept)
         sequence.stats.draft_bytes = cache.extra_bytes
     sequence.stats.phases |= {"vision_draft": 0.0, "prefill_draft": 0.0}  # there is nothing to see or to prefill
-    return SelfDrafter(target.decoder, options.tree_shape(), cache, sequence.next_position, target.vocab_size)
+    return SelfDrafter(target.decoder, shape_over(cache), cache, sequence.next_position, target.vocab_size)

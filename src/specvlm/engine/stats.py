@@ -28,7 +28,7 @@ PHASES = (
 )
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
     """Wait for the GPUs, so that a phase is charged for its own work and not for its neighbour's."""
     if torch.cuda.is_available():
         for device in range(torch.cuda.device_count()):
@@ -85,7 +85,7 @@ class Stats:
         try:
             yield
         finally:
-            _synchronize()
+            synchronize()
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
 
     def move(self, source: str, target: str, seconds: float) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from specvlm.errors import ModelError
 from specvlm.families.base import Family
+
+if TYPE_CHECKING:
+    from specvlm.planning.planner import Planner
 
 Draft = Family | Literal["self"] | None
 """A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
@@ -23,6 +27,8 @@ class Pair:
     target: Family
     draft: Draft = None
     one_tower: bool = False
+    _planners: dict[bool, Planner] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
     def of(cls, target: Family, draft: Draft) -> Pair:
@@ -32,6 +38,17 @@ class Pair:
             check_tokenizer(target, draft)
             return cls(target, draft, same_tower(target, draft))
         return cls(target, draft, one_tower=draft == "self")
+
+    def planner(self, do_sample: bool) -> Planner:
+        """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
+        from specvlm.planning.measuring import pair_costs  # which takes a family, too
+        from specvlm.planning.planner import Planner
+
+        with self._lock:
+            if do_sample not in self._planners:
+                others = next(iter(self._planners.values()), None)
+                self._planners[do_sample] = Planner(pair_costs(self) if others is None else others.costs)
+            return self._planners[do_sample]
 
 
 def check_layout(target: Family, draft: Family) -> None:

@@ -42,7 +42,7 @@ def custom_generate(
     *,
     draft_model: object = None,
     pruner: str | Pruner = Options.pruner,
-    pruning_ratio: float = Options.pruning_ratio,
+    pruning_ratio: float | None = Options.pruning_ratio,
     positions: PositionPolicy | None = Options.positions,
     prune_images: bool = Options.prune_images,
     vision: VisionPolicy = Options.vision,

@@ -1,0 +1,1 @@
+"""Evaluating: published tasks, the resumable run, scores and reports."""

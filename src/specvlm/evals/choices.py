@@ -6,6 +6,8 @@ import re
 import string
 from collections.abc import Sequence
 
+from specvlm.evals.sample import Sample, Scores
+
 LETTERS = string.ascii_uppercase
 
 Span = tuple[int, int]
@@ -55,6 +57,14 @@ def parse_choice(text: str, choices: Sequence[str]) -> str | None:
         if affirmed:
             return _only(affirmed)
     return None
+
+
+def score_choice(sample: Sample, text: str) -> Scores:
+    """`accuracy`: the right option is named; `understood`: any option is. Nothing if the right one isn't known."""
+    if not sample.answer:
+        return {}
+    chosen = parse_choice(text, sample.choices)
+    return {"accuracy": (float(chosen == sample.answer), 1.0), "understood": (float(chosen is not None), 1.0)}
 
 
 def _only(letters: set[str]) -> str | None:

@@ -206,7 +206,7 @@ class TestWhatIsBroken:
     def test_unreadable_row(self, tmp_path: Path, line: str, what: str) -> None:
         film(tmp_path / "0.mp4", 0)
         good = '{"video": "0.mp4", "question": "What?"}'
-        (tmp_path / "questions.jsonl").write_text("\n".join((good, line, good)) + "\n")
+        (tmp_path / "questions.jsonl").write_text(f"{good}\n{line}\n{good}\n")
         samples = make_task("folder", data=str(tmp_path)).samples()
         assert [sample.problem is None for sample in samples] == [True, False, True]
         assert what in str(samples[1].problem)

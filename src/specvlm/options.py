@@ -91,6 +91,9 @@ class Options:
     seed: int | None = None
     """Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does)."""
 
+    strict: bool = False
+    """Decide what is too close to call, when several tokens are verified at once, by a forward over one token as plain
+    decoding does it: for bfloat16 and float16, where the two may round differently (greedy answers only)."""
     prefill_chunk: int | None = None
     """Most prompt tokens in one forward (default: all of them)."""
 
@@ -115,7 +118,8 @@ class Options:
             self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
         for name in ("more_videos", "images"):
             self._check(name, lambda value: isinstance(value, (tuple, list)), "a tuple, even of one")
-        self._check("prune_images", lambda value: isinstance(value, bool), "True or False")
+        for name in ("prune_images", "strict"):
+            self._check(name, lambda value: isinstance(value, bool), "True or False")
         if isinstance(self.stop, str):
             raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
         self._check("stop", lambda value: _is_row(value, lambda s: isinstance(s, str) and s), "a tuple of strings")

@@ -61,7 +61,7 @@ def begin(
         cache=pair.target.decoder.new_cache(
             fixed + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS), fixed + stopping.max_new_tokens
         ),
-        chooser=recipe.chooser(generator),
+        chooser=recipe.chooser(generator, strict=options.strict),
         stopping=stopping,
         stats=stats,
     )

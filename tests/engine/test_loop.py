@@ -46,8 +46,8 @@ def drafting(draft: FakeDecoder, tree_shape: TreeShape, positions: Tensor, vocab
     return ModelDrafter(draft, tree_shape, cache, int(positions.max()) + 1, vocab_size)
 
 
-def chooser(do_sample: bool) -> Chooser:
-    return Chooser(None, do_sample, torch.Generator().manual_seed(0))
+def chooser(do_sample: bool, doubt: float = 0.0) -> Chooser:
+    return Chooser(None, do_sample, torch.Generator().manual_seed(0), doubt)
 
 
 def answer(
@@ -60,12 +60,14 @@ def answer(
     rows: int = 1,
     room: int | None = None,
     chunk: int | None = None,
+    doubt: float = 0.0,
+    kind: type[FakeDecoder] = FakeDecoder,
 ) -> Answer:
-    """Prefill and decode with fake models; `room` makes the caches too small, so that they have to grow."""
-    target, pieces = FakeDecoder(language, rows=rows), []
+    """Prefill and decode with fake models, the target of a `kind`. `room`: of the caches, so small that they grow."""
+    target, pieces = kind(language, rows=rows), []
     positions = prompt_positions(START[rows], len(PROMPT))
     cache = target.new_cache(room or 99)
-    sequence = Sequence(PROMPT, int(positions.max()) + 1, cache, chooser(do_sample), stopping)
+    sequence = Sequence(PROMPT, int(positions.max()) + 1, cache, chooser(do_sample, doubt), stopping)
     logits = prefill(target, sequence, embeds(PROMPT), positions, chunk=chunk)
     pieces.append((first_token(sequence, logits),))
     drafter, draft = NoDrafter(), None
@@ -126,6 +128,60 @@ def test_the_answer_is_that_of_plain_decoding(options, vocabulary, noise, seed, 
     assert [token for piece in made.pieces for token in piece] == tokens
     # The target holds everything but the last token, which nobody asked it about.
     assert seen_in(made.sequence.cache) == told(tokens[:-1], rows)
+
+
+class Rounding(FakeDecoder):
+    """Forwards over several rows are a little off, as those of low precision are against forwards over one."""
+
+    OFF = 0.1
+
+    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache) -> Tensor:
+        logits = super().step(tokens, positions, mask, cache)
+        if len(tokens) > 1:
+            noise = torch.Generator().manual_seed(int(tokens.sum()))
+            logits += self.OFF * torch.rand(logits.shape, generator=noise, dtype=logits.dtype)
+        return logits
+
+
+EVERYTHING = 1e18
+"""A doubt, in roundings of float64, that leaves nothing to a forward over several rows."""
+
+
+@given(
+    options=shape_options,
+    vocabulary=st.integers(2, 6),
+    noise=st.sampled_from([0.0, 0.5, 50.0]),
+    seed=st.integers(0, 999),
+    stopping=stoppings,
+    rows=st.sampled_from([1, 3]),
+    doubt=st.sampled_from([1e14, EVERYTHING]),
+)
+def test_a_second_look_changes_nothing_where_forwards_agree(options, vocabulary, noise, seed, stopping, rows, doubt):
+    language = Language(vocabulary, seed)
+    made = answer(language, language.dialect(noise), options, stopping, rows=rows, doubt=doubt)
+    assert (made.sequence.tokens, made.sequence.finish_reason) == plain(language, stopping, rows=rows)
+    assert seen_in(made.sequence.cache) == told(made.sequence.tokens[:-1], rows)
+    looks = [len(forward) == 1 for forward in made.target.steps]
+    stats = made.sequence.stats
+    assert len(looks) == stats.num_rounds + stats.num_second_looks
+    if doubt == EVERYTHING:
+        assert stats.num_accepted == 0
+        assert stats.num_second_looks == sum(each.num_drafted > 0 for each in stats.rounds)
+
+
+def test_a_second_look_decides_what_rounding_would_have_turned():
+    """And without one, some answers are turned: the rounding is not too small to see."""
+    turned = 0
+    for seed in range(30):
+        language, stopping = Language(6, seed), Stopping(30)
+        right = plain(language, stopping)
+        close = Rounding.OFF / torch.finfo(torch.float64).eps
+        strict = answer(language, language.dialect(0.1), PAPER_TREE, stopping, doubt=5 * close, kind=Rounding)
+        assert (strict.sequence.tokens, strict.sequence.finish_reason) == right
+        assert strict.sequence.stats.num_accepted > 0
+        lax = answer(language, language.dialect(0.1), PAPER_TREE, stopping, kind=Rounding)
+        turned += lax.sequence.tokens != right[0]
+    assert turned > 3
 
 
 @given(shape_options, st.integers(2, 6), st.sampled_from([0.0, 0.5, 50.0]), st.integers(0, 999), st.integers(1, 15))

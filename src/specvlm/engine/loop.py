@@ -13,7 +13,8 @@ from specvlm.engine.decoder import Decoder, Embeds
 from specvlm.engine.drafting import Drafter
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Round
-from specvlm.engine.verification import verify
+from specvlm.engine.tree import DraftTree
+from specvlm.engine.verification import Undecided, Verdict, verify
 
 
 def prefill(
@@ -38,7 +39,7 @@ def prefill(
 
 def first_token(sequence: Sequence, logits: Float[Tensor, " vocab"]) -> int:
     """Emit the token that follows the prompt; it costs no forward of its own."""
-    token = sequence.chooser.over(logits[None], sequence.history())(0, ())
+    token = sequence.chooser.choose(logits, sequence.history()[None])
     sequence.ends_with((token,))
     sequence.emit((token,))
     sequence.stats.first_token()
@@ -66,11 +67,27 @@ def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tu
 
             choose = sequence.chooser.over(logits, sequence.history())
             verdict = verify(tree, choose, stop=sequence.ends_with)
-            cache.keep(verdict.path, len(tree))
+            close = isinstance(verdict, Undecided)
+            cache.keep(verdict.path[:-1] if close else verdict.path, len(tree))
+            if isinstance(verdict, Undecided):
+                verdict = look_again(target, sequence, tree, verdict.path)
 
         emitted = (*(tree.tokens[node] for node in verdict.path[1:]), verdict.next_token)
         with stats.phase("draft"):
             drafter.accept(verdict)
-        stats.add_round(Round(tree, verdict.path, verdict.next_token, drafter.num_forwards))
+        stats.add_round(Round(tree, verdict.path, verdict.next_token, drafter.num_forwards, close))
         sequence.emit(emitted)
         yield emitted
+
+
+def look_again(target: Decoder, sequence: Sequence, tree: DraftTree, path: tuple[int, ...]) -> Verdict:
+    """Choose what follows a path from a forward over its last node alone, as plain decoding would.
+
+    The cache holds what is in front of that node.
+    """
+    said = tuple(tree.tokens[node] for node in path[1:])
+    position = sequence.next_position + len(sequence.tokens) - 1 + len(said)
+    logits = target.step(torch.tensor([tree.tokens[path[-1]]]), torch.tensor([[position]]), None, sequence.cache)
+    token = sequence.chooser.choose(logits[0], sequence.history(said)[None])
+    sequence.ends_with((*said, token))
+    return Verdict(path, token)

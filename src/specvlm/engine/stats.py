@@ -44,6 +44,8 @@ class Round:
     path: tuple[int, ...]
     next_token: int
     num_draft_forwards: int = 0
+    looked_again: bool = False
+    """Whether `next_token` took a forward of its own, since the first one was too close to call."""
 
     @property
     def num_drafted(self) -> int:
@@ -68,7 +70,7 @@ class Stats:
     """Bytes of the target's own keys and values of the video tokens."""
     num_tokens: int = 0
     num_rounds: int = 0
-    """Target forwards after the prefill, stock ones too, of which nothing else is known."""
+    """Rounds after the prefill, each one target forward; stock forwards too, of which nothing else is known."""
     rounds: list[Round] = field(default_factory=list, repr=False)
     phases: dict[str, float] = field(default_factory=dict)
     ttft_seconds: float = 0.0
@@ -134,6 +136,11 @@ class Stats:
         return sum(each.num_draft_forwards for each in self.rounds)
 
     @property
+    def num_second_looks(self) -> int:
+        """Target forwards of one row that decided what was too close to call (`Options.strict`)."""
+        return sum(each.looked_again for each in self.rounds)
+
+    @property
     def accepted_per_depth(self) -> list[int]:
         """In how many rounds the guess at depth 1, 2, ... was accepted."""
         deepest = max((each.num_accepted for each in self.rounds), default=0)
@@ -142,7 +149,8 @@ class Stats:
     @property
     def mean_acceptance_length(self) -> float:
         """Emitted tokens per target forward after the prefill, bonus included: plain decoding is 1.00."""
-        return (self.num_tokens - 1) / self.num_rounds if self.num_rounds else 1.0
+        num_forwards = self.num_rounds + self.num_second_looks
+        return (self.num_tokens - 1) / num_forwards if num_forwards else 1.0
 
     @property
     def acceptance_rate(self) -> float | None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from specvlm.engine.tree import DraftTree
 
-Choose = Callable[[int, tuple[int, ...]], int]
-"""The target's token after a node: (node, tokens on the way from the root to it, root left out) -> token."""
+Choose = Callable[[int, tuple[int, ...]], int | None]
+"""The target's token after a node: (node, tokens on the way from the root to it, root left out) -> token. None: that is
+not for this forward to say."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,16 @@ class Verdict:
         return len(self.path) - 1
 
 
-def verify(tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bool] = lambda tokens: False) -> Verdict:
+@dataclass(frozen=True)
+class Undecided:
+    """The accepted nodes, after which the chooser wouldn't choose."""
+
+    path: tuple[int, ...]
+
+
+def verify(
+    tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bool] = lambda tokens: False
+) -> Verdict | Undecided:
     """Follow the target's own tokens down the draft tree until they leave it, or until `stop(tokens)`.
 
     The result is what the target alone would emit: at each node the target chooses, and the tree only tells whether
@@ -42,6 +52,8 @@ def verify(tree: DraftTree, choose: Choose, stop: Callable[[tuple[int, ...]], bo
     path, tokens = (0,), ()
     while True:
         token = choose(path[-1], tokens)
+        if token is None:
+            return Undecided(path)
         tokens = (*tokens, token)
         child = children[path[-1]].get(token)
         if stop(tokens) or child is None:

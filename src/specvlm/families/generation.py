@@ -29,6 +29,9 @@ from specvlm.errors import OptionError
 from specvlm.families.base import Family
 from specvlm.options import Options
 
+CLOSE = 8.0
+"""Units of rounding within which two forwards of one text may disagree about the better of two tokens."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,8 +41,10 @@ class Recipe:
     processors: LogitsProcessorList
     criteria: StoppingCriteriaList
 
-    def chooser(self, generator: torch.Generator | None) -> Chooser:
-        """Errors: OptionError for a way of decoding, or a processor, that a tree can't be verified with."""
+    def chooser(self, generator: torch.Generator | None, *, strict: bool = False) -> Chooser:
+        """`strict`: what is too close to call is left open (`Chooser.doubt`).
+
+        Errors: OptionError for a way of decoding, or a processor, that a tree can't be verified with."""
         mode = self.config.get_generation_mode()
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise OptionError(f"the generation config asks for {mode.value}; specvlm decodes greedily or by sampling")
@@ -53,8 +58,10 @@ class Recipe:
                 raise OptionError(
                     f"{type(processor).__name__} keeps a memory of its own between tokens, and can't look at guesses"
                 )
+        if strict and self.config.do_sample:
+            raise OptionError("strict=True is for greedy answers (do_sample=False): draws have no near ties to look at")
         processors = cast(Processor, self.processors) if self.processors else None
-        return Chooser(processors, bool(self.config.do_sample), generator)
+        return Chooser(processors, bool(self.config.do_sample), generator, CLOSE if strict else 0.0)
 
     def stopping(self, max_new_tokens: int) -> Stopping:
         """The criteria, with those that every answer has taken apart, so that they cost nothing per token."""

@@ -10,9 +10,12 @@ from typer.core import TyperGroup
 
 import specvlm
 from specvlm.cli.compare import compare
+from specvlm.cli.convert import convert
 from specvlm.cli.demo import demo
+from specvlm.cli.evaluate import evaluate
 from specvlm.cli.generate import generate
 from specvlm.cli.pruners import pruners
+from specvlm.cli.report import report
 from specvlm.errors import SpecVLMError
 
 
@@ -37,6 +40,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (generate, compare, demo, pruners):
+    app.command()(command)
+app.command("eval")(evaluate)  # which Python has a function of that name for
+for command in (report, convert):
     app.command()(command)
 
 

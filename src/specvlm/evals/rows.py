@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -83,7 +84,8 @@ def _read(file: Path) -> Iterable[Found]:
 
 
 def _parquet(file: Path) -> Iterator[Found]:
-    table = datasets().Dataset.from_parquet(str(file), keep_in_memory=True)
+    with datasets() as library:
+        table = library.Dataset.from_parquet(str(file), keep_in_memory=True)
     return ((dict(table[number]), None) for number in range(len(table)))
 
 
@@ -129,20 +131,27 @@ READERS: dict[str, Callable[[Path], Iterable[Found]]] = {
 
 
 def _from_hub(data: str, subset: str, split: str) -> Iterator[Found]:
-    library = datasets()
-    try:
-        table: Any = library.load_dataset(data, subset or None, split=split)
-    except Exception as error:
-        # Whatever the network, the Hub or the data set has against it, the id is what the reader can change.
-        what = f"data: {data!r} is no folder, and can't be loaded from the Hub"
-        raise OptionError(f"{what} (subset {subset or 'default'}, split {split}): {error}") from error
+    with datasets() as library:
+        try:
+            table: Any = library.load_dataset(data, subset or None, split=split)
+        except Exception as error:
+            # Whatever the network, the Hub or the data set has against it, the id is what the reader can change.
+            what = f"data: {data!r} is no folder, and can't be loaded from the Hub"
+            raise OptionError(f"{what} (subset {subset or 'default'}, split {split}): {error}") from error
     return ((dict(table[number]), None) for number in range(len(table)))
 
 
-def datasets() -> Any:
-    """The library of that name. Errors: OptionError if it isn't installed."""
+@contextmanager
+def datasets() -> Iterator[Any]:
+    """The library of that name, without its progress bars. Errors: OptionError if it isn't installed."""
     try:
         import datasets as library
     except ImportError:
         raise OptionError("parquet files and the Hub are read by datasets: pip install 'specvlm[eval]'") from None
-    return library
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bars()
+    try:
+        yield library
+    finally:
+        if shown:
+            library.enable_progress_bars()

@@ -79,7 +79,8 @@ class Task(abc.ABC):
     def score(self, sample: Sample, text: str) -> Scores:
         """How right an answer is; nothing for a question that can't be graded."""
 
-    def total_scores(self, answers: Sequence[tuple[Sample, str]]) -> Scores:
+    @classmethod
+    def total_scores(cls, answers: Sequence[tuple[Sample, str]]) -> Scores:
         """Scores that only a whole run has."""
         return {}
 

@@ -50,7 +50,8 @@ class Folder(Task):
     def score(self, sample: Sample, text: str) -> Scores:
         return score_choice(sample, text) if sample.choices else score_caption(sample, text)
 
-    def total_scores(self, answers: Sequence[tuple[Sample, str]]) -> Scores:
+    @classmethod
+    def total_scores(cls, answers: Sequence[tuple[Sample, str]]) -> Scores:
         return score_captions([(sample, text) for sample, text in answers if not sample.choices])
 
     def _rows(self, subset: str) -> Iterator[Row]:

@@ -45,7 +45,9 @@ class Pocket(Task):
 
     def score(self, sample: Sample, text: str) -> Scores:
         number = int(Path(sample.video).stem.removeprefix("film_"))
-        return {name: (float(right), float(asked)) for name, (right, asked) in _score(number, text).items()}
+        points = score(make_scene(HELD_OUT[number]), text)
+        together = {"all": (sum(right for right, _ in points.values()), sum(asked for _, asked in points.values()))}
+        return {name: (float(right), float(asked)) for name, (right, asked) in (points | together).items()}
 
     def film(self, num_films: int) -> None:
         """Write the first of the held-out films, one mp4 and one row each."""
@@ -68,7 +70,3 @@ def _name(number: int) -> str:
 def _row(number: int) -> dict[str, Any]:
     question = ask(make_scene(HELD_OUT[number]), "detail", random.Random(number))
     return {"video_name": _name(number), "question": question.text, "answer": question.answer}
-
-
-def _score(number: int, text: str) -> dict[str, tuple[int, int]]:
-    return score(make_scene(HELD_OUT[number]), text)

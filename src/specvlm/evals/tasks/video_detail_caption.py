@@ -35,7 +35,8 @@ class VideoDetailCaption(Task):
     def score(self, sample: Sample, text: str) -> Scores:
         return score_caption(sample, text)
 
-    def total_scores(self, answers: Sequence[tuple[Sample, str]]) -> Scores:
+    @classmethod
+    def total_scores(cls, answers: Sequence[tuple[Sample, str]]) -> Scores:
         return score_captions(answers)
 
 

@@ -1,0 +1,170 @@
+"""RunFolder: a run on disk. Whatever was written is there after a kill, and no run is mixed with another.
+
+config.json     what was asked, and every time that it was worked at: when, on what machine, with which versions
+results.jsonl   one record an answer, written as it is made
+metrics.json    what follows from the records
+report.html     the same for people
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+from specvlm.errors import OptionError
+from specvlm.evals.writing import write_whole
+
+CONFIG, RESULTS, METRICS, REPORT, LOCK = "config.json", "results.jsonl", "metrics.json", "report.html", ".lock"
+
+Record = dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run as it stands: its config, and its records in the order in which they were made."""
+
+    path: Path
+    config: dict[str, Any]
+    records: list[Record]
+
+
+def read_run(path: Path | str) -> Run:
+    """A run, finished or not; one that is being worked at, too. Errors: OptionError if there is none."""
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise OptionError(f"{path} is no folder of a run: it has no {CONFIG}")
+    config = _json(path / CONFIG)
+    results = path / RESULTS
+    return Run(path, config, _records(results, results.read_bytes())[0] if results.exists() else [])
+
+
+@final
+class RunFolder:
+    """A run that is being worked at, by this process alone."""
+
+    def __init__(self, path: Path, results: BinaryIO, records: list[Record]) -> None:
+        """For `open_run`."""
+        self.path, self._results, self._records = path, results, records
+
+    @property
+    def records(self) -> list[Record]:
+        """What was recorded so far, before this process began too."""
+        return self._records
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write a record; when this returns, it is on the disk."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        self._results.write(line.encode() + b"\n")
+        self._results.flush()
+        os.fsync(self._results.fileno())
+        self._records.append(json.loads(line))
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of the other files, whole or not at all."""
+        write_whole(self.path / name, text)
+
+    def as_run(self) -> Run:
+        return Run(self.path, _json(self.path / CONFIG), self._records)
+
+
+@contextmanager
+def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """Begin a run in a new or empty folder, or go on with the run that is there.
+
+    `asked` has to be what the run was begun with; `session` (time, machine, versions) may differ, and is added. A last
+    line that a kill cut off is removed. Errors: OptionError for a folder of something else, of a run that was asked
+    something else (the first difference is named), or that another process works at.
+    """
+    path = Path(path).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"out: {path} can't be made: {error}") from None
+    with _alone(path):
+        asked = json.loads(json.dumps(asked))  # as it will be read again: a tuple is a list
+        config = {"asked": asked, "sessions": []}
+        if (path / CONFIG).exists():
+            config = _json(path / CONFIG)
+            if difference := _difference(config["asked"], asked):
+                raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
+        elif others := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".")):
+            raise OptionError(f"out: {path} is no folder of a run, and not empty: it holds {others[0]}")
+        config["sessions"].append(dict(session))
+        write_whole(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        results = path / RESULTS
+        records = _mend(results)
+        with results.open("ab") as file:
+            yield RunFolder(path, file, records)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other process is in the folder. The system ends this with the process, however that ends."""
+    try:
+        import filelock
+    except ImportError:
+        raise OptionError("a run's folder is locked by filelock: pip install 'specvlm[eval]'") from None
+    try:
+        with filelock.FileLock(path / LOCK, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise OptionError(f"out: another process is working at {path}: wait for it, or name another folder") from None
+
+
+def _mend(results: Path) -> list[Record]:
+    """The records of a file that may have been cut short; what is no whole record at its end is cut off."""
+    if not results.exists():
+        return []
+    content = results.read_bytes()
+    records, end = _records(results, content)
+    if end < len(content):
+        with results.open("r+b") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())
+    elif content and not content.endswith(b"\n"):  # whole but for its end of line: nothing is done twice
+        with results.open("ab") as file:
+            file.write(b"\n")
+    return records
+
+
+def _records(results: Path, content: bytes) -> tuple[list[Record], int]:
+    """The whole records, and where they end. Errors: OptionError if what can't be read isn't the last line."""
+    records: list[Record] = []
+    end = 0
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("it should be an object")
+        except ValueError as error:
+            if end + len(line) == len(content):
+                break
+            raise OptionError(f"{results}, line {number}: no record of a run: {error}") from None
+        records.append(record)
+        end += len(line)
+    return records, end
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OptionError(f"{path} can't be read: {error}") from None
+
+
+def _difference(there: Any, now: Any, name: str = "") -> str | None:
+    """The first value that differs, by its path; None if all are the same."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [*there, *(key for key in now if key not in there)]
+        pairs = [(f"{name}.{key}" if name else key, there.get(key), now.get(key)) for key in keys]
+    elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
+        pairs = [(f"{name}[{number}]", old, new) for number, (old, new) in enumerate(zip(there, now, strict=True))]
+    else:
+        return None if there == now else f"{name} was {json.dumps(there)} and is {json.dumps(now)} now"
+    return next((found for pair in pairs if (found := _difference(pair[1], pair[2], pair[0]))), None)

@@ -1,0 +1,85 @@
+"""run: every sample in every setting and arm that isn't recorded yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from specvlm.evals.evaluate import Job, Record, Worker, failed
+from specvlm.evals.run_folder import RunFolder
+from specvlm.evals.sample import Sample
+from specvlm.evals.settings import Setting
+from specvlm.evals.tasks import Task
+
+if TYPE_CHECKING:
+    from specvlm.pipeline import SpecVLM
+
+Engine = Callable[[Sequence[Job]], Iterator[Record]]
+"""Does jobs and yields their records, in any order: here, or on other machines."""
+
+
+def run(
+    folder: RunFolder,
+    task: Task,
+    samples: Sequence[Sample],
+    jobs: Sequence[Job],
+    engine: Engine,
+    *,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> None:
+    """Do the jobs that are left of a run; each record is graded and on the disk before the next one is made.
+
+    `on_record` is told each new record. Errors: OptionError if answers can't be graded here.
+    """
+    by_id = {sample.sample_id: sample for sample in samples}
+
+    def keep(record: Record) -> None:
+        scores = {} if record["error"] else task.score(by_id[record["sample"]], record["text"])
+        record = record | {"scores": {name: list(points) for name, points in scores.items()}}
+        folder.append(record)
+        on_record(record)
+
+    for job in jobs:
+        if job.sample.problem is not None:
+            keep(failed(job, None, job.sample.problem))
+    askable = [job for job in jobs if job.sample.problem is None]
+    if askable:
+        task.score(askable[0].sample, "")  # a library that is missing shall be missed now
+        for record in engine(askable):
+            keep(record)
+
+
+def pending(
+    samples: Sequence[Sample], settings: Sequence[Setting], records: Sequence[Record], *, retry_broken: bool = False
+) -> list[Job]:
+    """What has no record yet, sample by sample. What was recorded as broken stays so, unless `retry_broken`."""
+    known = {key_of(record): record for record in records if not (retry_broken and record["error"])}
+    jobs = []
+    for sample in samples:
+        for setting in settings:
+            if (setting.name, sample.sample_id, None) in known:
+                continue
+            arms = tuple(arm for arm in setting.arms if (setting.name, sample.sample_id, arm) not in known)
+            oracle = known.get((setting.name, sample.sample_id, "ar"))
+            if oracle is not None and oracle["error"]:
+                oracle = None
+            if arms:
+                jobs.append(Job(sample, setting, arms, oracle))
+    return jobs
+
+
+def key_of(record: Record) -> tuple[str, str, str | None]:
+    """What a record is of; of two with the same key, the later counts."""
+    return record["setting"], record["sample"], record["arm"]
+
+
+def local(load: Callable[[], SpecVLM]) -> Engine:
+    """Jobs one after the other in this process. The models are loaded by the first of them."""
+
+    def engine(jobs: Sequence[Job]) -> Iterator[Record]:
+        worker: Worker | None = None
+        for job in jobs:
+            worker = worker or Worker(load())
+            yield from worker(job)
+
+    return engine

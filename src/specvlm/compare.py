@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import specvlm
+from specvlm.arms import find
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
 from specvlm.options import Options
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from specvlm.pipeline import Generation, SpecVLM
 
 ARMS = ("ar", "loop", "sd", "specvlm")
-"""ar: stock generate. loop: our loop without a draft. sd: the draft sees the whole video. specvlm: a pruned one."""
+"""The everyday ones; `specvlm.arms` has them all."""
+
+WARM_UP_TOKENS = 8
 
 TIMES = ("tokens_per_second", "ttft_seconds", "decode_seconds", "total_seconds")
 PACKAGES = ("torch", "transformers", "av")
@@ -59,15 +62,22 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: a record for each arm, and the answer that each gave."""
+    """What `compare` found: a record for each arm, and all answers that each gave. `refused` has the arms that stock
+    transformers couldn't run with these models, and its reason."""
 
     arms: tuple[Arm, ...]
-    generations: dict[str, Generation]
+    runs: dict[str, tuple[Generation, ...]]
     options: Options
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def generations(self) -> dict[str, Generation]:
+        """The first answer of each arm."""
+        return {arm: runs[0] for arm, runs in self.runs.items()}
 
     def to_json(self) -> dict[str, Any]:
         """The record that every command speaks, ready for `json.dumps`."""
-        return document(self.arms, self.options)
+        return document(self.arms, self.options) | {"refused": self.refused}
 
 
 def compare(
@@ -78,42 +88,48 @@ def compare(
     *,
     arms: Sequence[str] = ("ar", "sd", "specvlm"),
     repeats: int = 1,
+    warm_up: Any = None,
     on_run: Callable[[str], None] = lambda arm: None,
 ) -> Comparison:
     """Answer the same question in every arm, `repeats` times each in turn, after a short warm-up of each.
 
-    `ar` always runs, being what the others are measured against. `on_run` is told the arm before each run.
+    The `arms` are names of `specvlm.arms`; `ar` always runs, being what the others are measured against. `warm_up` is
+    another video to warm up with, where this one takes long. `on_run` is told the arm before each run.
     Errors: OptionError for an unknown arm, or an arm that needs a draft when there is none.
     """
     options = options or Options()
     if options.seed is None:
         options = replace(options, seed=0)  # should they sample, all have to throw the same dice
-    arms = tuple(dict.fromkeys(("ar", *arms)))
-    for arm in arms:
-        if arm not in ARMS:
-            raise OptionError(f"there is no arm {arm!r}; there are {', '.join(ARMS)}")
-        if arm in ("sd", "specvlm") and vlm.draft is None:
+    ways = {arm: find(arm) for arm in ("ar", *arms)}
+    for arm, way in ways.items():
+        if way.needs_draft and vlm.draft is None:
             raise OptionError(f"arm {arm!r} needs a draft model, and none was loaded")
     if repeats < 1:
         raise OptionError(f"repeats must be 1 or more, not {repeats}")
-    for arm in arms:
-        _run(vlm, arm, video, question, replace(options, max_new_tokens=min(8, options.max_new_tokens)))
-    runs: dict[str, list[Generation]] = {arm: [] for arm in arms}
+    brief = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
+    refused: dict[str, str] = {}
+
+    def attempt(arm: str, source: Any, asked: Options) -> list[Generation]:
+        try:
+            return [ways[arm].run(vlm, source, question, asked)]
+        except Exception as error:
+            if not ways[arm].may_refuse:
+                raise
+            refused[arm] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return []
+
+    for arm in ways:
+        attempt(arm, video if warm_up is None else warm_up, brief)
+    runs: dict[str, list[Generation]] = {arm: [] for arm in ways}
     for _ in range(repeats):
-        for arm in arms:
-            on_run(arm)
-            reset_peak_memory()
-            runs[arm].append(_run(vlm, arm, video, question, options))
-    records = tuple(record(arm, runs[arm], runs["ar"]) for arm in arms)
-    return Comparison(records, {arm: runs[arm][0] for arm in arms}, options)
-
-
-def _run(vlm: SpecVLM, arm: str, video: Any, question: str, options: Options) -> Generation:
-    if arm == "ar":
-        return vlm.autoregressive(video, question, options)
-    if arm == "loop":
-        return vlm.without_draft().generate(video, question, options)
-    return vlm.generate(video, question, replace(options, pruning_ratio=0.0) if arm == "sd" else options)
+        for arm, answers in runs.items():
+            if arm not in refused:
+                on_run(arm)
+                reset_peak_memory()
+                answers += attempt(arm, video, options)
+    kept = {arm: tuple(answers) for arm, answers in runs.items() if arm not in refused}
+    records = tuple(record(arm, answers, kept["ar"]) for arm, answers in kept.items())
+    return Comparison(records, kept, options, refused)
 
 
 def record(arm: str, runs: Sequence[Generation], oracle: Sequence[Generation] = ()) -> Arm:
@@ -123,6 +139,7 @@ def record(arm: str, runs: Sequence[Generation], oracle: Sequence[Generation] = 
     if oracle:
         right = oracle[0].token_ids
         divergences = [d for run in runs if (d := first_divergence(run.token_ids, right)) is not None]
+    rates = [rate for run in runs if (rate := run.stats.acceptance_rate) is not None]
     times = {name: [getattr(run.stats, name) for run in runs] for name in TIMES}
     medians = {name: statistics.median(values) for name, values in times.items()}
 
@@ -137,8 +154,8 @@ def record(arm: str, runs: Sequence[Generation], oracle: Sequence[Generation] = 
         tokens=len(first.token_ids),
         identical=not divergences if oracle else None,
         first_divergence=min(divergences, default=None),
-        mean_acceptance_length=first.stats.mean_acceptance_length,
-        acceptance_rate=first.stats.acceptance_rate,
+        mean_acceptance_length=statistics.median(run.stats.mean_acceptance_length for run in runs),
+        acceptance_rate=statistics.median(rates) if rates else None,
         **medians,
         decode_speedup=speedup("decode_seconds"),
         end_to_end_speedup=speedup("total_seconds"),

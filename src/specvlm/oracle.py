@@ -16,10 +16,16 @@ from specvlm.prompt import Prompt
 
 
 class _Clock(BaseStreamer):
-    """Tells the stats when tokens arrive; the first call brings the prompt, the second the first token."""
+    """Tells the stats when tokens arrive. The first call brings the prompt, each later one what a forward of the model
+    gave: one token or, with aids, some."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats, self._calls = stats, 0
+
+    @property
+    def num_forwards(self) -> int:
+        """Of the model whose answer it is, the prefill included."""
+        return self._calls - 1
 
     def put(self, value: torch.Tensor) -> None:
         self._calls += 1
@@ -32,17 +38,22 @@ class _Clock(BaseStreamer):
 
 
 def generate_stock(
-    family: Family, prompt: Prompt, options: Options, stats: Stats
+    family: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any
 ) -> tuple[tuple[int, ...], FinishReason]:
     """The tokens of `model.generate(**inputs)`, and why it stopped. Vision is inside `prefill_target` here.
 
+    `aids` are what `generate` can be helped with: an `assistant_model`, `prompt_lookup_num_tokens`. Its first forward
+    checks guesses too, and so brings more than a token: these count for its acceptance, and come before the clock of
+    decoding starts.
+
     With a seed, torch's global generator is set to it for the call and put back as it was.
+    Errors: whatever `generate` raises, of aids that it can't use.
     """
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
     if options.max_new_tokens == 0:
         return (), "length"
-    model = family.model
+    model, clock = family.model, _Clock(stats)
     inputs = {
         # What isn't pixels stays as exact as it came: times decide positions.
         name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
@@ -53,10 +64,10 @@ def generate_stock(
         if options.seed is not None:
             torch.manual_seed(options.seed)
         output: Any = cast(Any, model).generate(
-            **inputs, **options.generate_kwargs(), tokenizer=family.tokenizer, streamer=_Clock(stats)
+            **inputs, **options.generate_kwargs(), **aids, tokenizer=family.tokenizer, streamer=clock
         )
     tokens = tuple(output[0, prompt.num_tokens :].tolist())
-    stats.num_rounds = len(tokens) - 1
+    stats.num_rounds = clock.num_forwards - 1
     eos = model.generation_config.eos_token_id
     eos_ids = [eos] if isinstance(eos, int) else eos or []
     if tokens[-1] in eos_ids:

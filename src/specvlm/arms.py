@@ -1,0 +1,156 @@
+"""Arms: the ways to answer that can be compared, by name. A name may carry a pruning ratio: `specvlm@0.5`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from specvlm.answering import Generation
+from specvlm.engine.stats import Stats
+from specvlm.errors import OptionError
+from specvlm.families import Family
+from specvlm.families.generation import prepare_generation
+from specvlm.options import Options
+from specvlm.oracle import generate_stock
+
+if TYPE_CHECKING:
+    from specvlm.pipeline import SpecVLM
+
+LOOKED_UP_TOKENS = 10
+"""`prompt_lookup_num_tokens` of the arm `prompt_lookup`: what transformers' own documentation uses."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to answer."""
+
+    summary: str
+    answer: Callable[[SpecVLM, Any, str, Options], Generation]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Options that make it what it is, whatever was asked for."""
+    needs_draft: bool = True
+    may_refuse: bool = False
+    """Whether the pair may be none that it can work with, which is then what there is to report."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a pruning ratio can be chosen for it."""
+        return self.needs_draft and not self.may_refuse and "pruning_ratio" not in self.overrides
+
+    def run(self, vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+        """Errors: OptionError, VideoError."""
+        return self.answer(vlm, video, question, replace(options, **self.overrides))
+
+
+def _plain(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+    return vlm.autoregressive(video, question, options)
+
+
+def _alone(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+    return vlm.without_draft().generate(video, question, options)
+
+
+def _speculating(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+    return vlm.generate(video, question, options)
+
+
+def _looking_up(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+    return _aided(vlm, video, question, options, {"prompt_lookup_num_tokens": LOOKED_UP_TOKENS})
+
+
+def _assisted(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+    """As its documentation says: a second model and, where the models' tables differ in size, a second tokenizer."""
+    draft = vlm.draft
+    if draft is None or draft == "self":
+        raise OptionError("transformers' assistant is another model: the target can't be its own")
+    aids: dict[str, Any] = {"assistant_model": draft.model}
+    tables = {family.model.config.get_text_config().vocab_size for family in (vlm.target, draft)}
+    if len(tables) > 1:
+        aids["assistant_tokenizer"] = draft.tokenizer
+    with _config_as_found(draft), draft.as_found():
+        return _aided(vlm, video, question, options, aids)
+
+
+def _aided(vlm: SpecVLM, video: Any, question: str, options: Options, aids: Mapping[str, Any]) -> Generation:
+    """Stock `generate` with a help of its own against the wait."""
+    stats = Stats()
+    prompt = vlm.prepare(video, question, options, stats)
+    if prepare_generation(vlm.target, prompt.input_ids, options).config.do_sample:
+        raise OptionError("transformers draws other random numbers when it speculates: only greedy answers compare")
+    with stats.phase("prefill_target"):
+        tokens, reason = generate_stock(vlm.target, prompt, options, stats, **aids)
+    stats.finish(len(tokens))
+    stats.move("prefill_target", "verify", stats.decode_seconds)
+    text = str(vlm.target.tokenizer.decode(list(tokens), skip_special_tokens=True))
+    return Generation(tokens, text, reason, stats)
+
+
+@contextmanager
+def _config_as_found(draft: Family) -> Iterator[None]:
+    """transformers writes what it learns about an assistant into its generation config."""
+    model: Any = draft.model
+    found = model.generation_config
+    model.generation_config = copy.deepcopy(found)
+    try:
+        yield
+    finally:
+        model.generation_config = found
+
+
+_FIXED: dict[str, Any] = {"plan": "fixed", "num_nodes": None, "width": None}
+
+WAYS: dict[str, Way] = {
+    "ar": Way(
+        "the target alone, by stock Hugging Face generate; identical and speedups are against it.",
+        _plain,
+        needs_draft=False,
+    ),
+    "assisted": Way(
+        "stock Hugging Face generate(assistant_model=draft), whose assistant never receives the video.",
+        _assisted,
+        may_refuse=True,
+    ),
+    "prompt_lookup": Way(
+        f"stock Hugging Face generate(prompt_lookup_num_tokens={LOOKED_UP_TOKENS}): guesses that repeat earlier text.",
+        _looking_up,
+        needs_draft=False,
+        may_refuse=True,
+    ),
+    "loop": Way("the target alone, by specvlm's own loop.", _alone, needs_draft=False),
+    "sd": Way("speculative decoding whose draft sees the whole video.", _speculating, {"pruning_ratio": 0.0}),
+    "specvlm": Way("speculative decoding whose draft sees the kept video tokens only.", _speculating),
+    "chain": Way("specvlm with guesses in a row, no branches.", _speculating, {**_FIXED, "tree": "chain"}),
+    "paper": Way("specvlm with the paper's tree of 25 nodes.", _speculating, {**_FIXED, "tree": "paper"}),
+    "dynamic": Way(
+        "specvlm with the dynamic tree of its defaults.", _speculating, {**_FIXED, "tree": "dynamic", "depth": None}
+    ),
+    "auto": Way(
+        "specvlm that plans its trees, and the ratio if none is given, by what forwards cost here.",
+        _speculating,
+        {"plan": "auto", "tree": "dynamic", "depth": None, "num_nodes": None, "width": None},
+    ),
+    "strict": Way(
+        "specvlm that takes a second look at what is too close to call in low precision.",
+        _speculating,
+        {"strict": True},
+    ),
+}
+
+
+def find(name: str) -> Way:
+    """The way of this name, with its ratio if it carries one. Errors: OptionError."""
+    base, at, ratio = name.partition("@")
+    if base not in WAYS:
+        raise OptionError(f"there is no arm {name!r}; there are {', '.join(WAYS)}, and specvlm@0.5 for a ratio of 0.5")
+    way = WAYS[base]
+    if not at:
+        return way
+    if not way.prunes:
+        raise OptionError(f"{name!r}: the arm {base} takes no pruning ratio; leave out what follows the @")
+    try:
+        return replace(way, overrides={**way.overrides, "pruning_ratio": float(ratio)})
+    except ValueError:
+        raise OptionError(f"{name!r}: behind the @ stands a pruning ratio such as 0.9, not {ratio!r}") from None

@@ -136,6 +136,8 @@ def run(
                 features=features,
             )
         stats.num_kept = kept.shape[-1]
+    if draft is not None:
+        stats.kept = kept
     del embeds, unread, logits
     shape_over = (lambda cache: options.tree_shape()) if planner is None else partial(planner.shape, sequence.cache)
     if draft is None:

@@ -13,6 +13,7 @@ from specvlm.cli.compare import compare
 from specvlm.cli.convert import convert
 from specvlm.cli.demo import demo
 from specvlm.cli.evaluate import evaluate
+from specvlm.cli.explain import explain
 from specvlm.cli.generate import generate
 from specvlm.cli.pruners import pruners
 from specvlm.cli.report import report
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, compare, demo, pruners):
+for command in (generate, compare, demo, explain, pruners):
     app.command()(command)
 app.command("eval")(evaluate)  # which Python has a function of that name for
 for command in (report, convert):

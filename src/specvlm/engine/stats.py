@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from specvlm.engine.tree import DraftTree
 
@@ -64,6 +65,8 @@ class Stats:
     num_prompt_tokens: int = 0
     num_video_tokens: int = 0
     num_kept: int = 0
+    kept: Tensor | None = field(default=None, repr=False)
+    """Which video tokens the draft saw: sorted indices [K], or [layers, kv_heads, K] where heads kept their own."""
     draft_bytes: int = 0
     """Bytes of keys and values that drafting holds beside the target's, from the start."""
     video_bytes: int = 0

@@ -71,6 +71,10 @@ class Pruner(abc.ABC):
     def select(self, context: PruningContext) -> Int[Tensor, " K"]:
         """Indices of the video tokens to keep: sorted, unique, always on the CPU."""
 
+    def stages(self, context: PruningContext) -> tuple[Int[Tensor, " _"], ...]:
+        """What `select` keeps, by the stage of the method that keeps it: each sorted, none in common."""
+        return (self.select(context),)
+
     @classmethod
     def summary(cls) -> str:
         """The mechanism in one line."""

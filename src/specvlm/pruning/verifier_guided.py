@@ -39,7 +39,6 @@ class VerifierGuided(Pruner):
         return torch.cat(self.stages(context)).sort().values
 
     def stages(self, context: PruningContext) -> tuple[Int[Tensor, " one"], Int[Tensor, " two"]]:
-        """The tokens of each stage, sorted, with none in common; together they are what `select` keeps."""
         scores = self.scores_of(context)
         order = ranking(scores)
         if self.fraction is None:

@@ -1,0 +1,39 @@
+"""specvlm explain: an answer taken apart, as a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from specvlm.cli.options import Answer, Models, VideoSource, spread
+from specvlm.cli.screen import console, waiting
+from specvlm.errors import OptionError
+
+
+@spread
+def explain(
+    video: VideoSource,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about the video.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("explanation.html"),
+    *,
+    models: Models,
+    answer: Answer,
+) -> None:
+    """Show why an answer came as fast as it did: what the draft saw, and what became of its guesses.
+
+    Writes one HTML page that needs nothing else: frames with the kept tokens lit, the target's attention over them,
+    every token of the answer by how it came, and the tree of any round.
+    """
+    if not out.parent.is_dir():
+        raise OptionError(f"there is no folder {out.parent} to write {out.name} to")
+    options = answer.options()
+    vlm = models.load()
+    with waiting("Answering"):
+        from specvlm.explain import explain
+        from specvlm.explain.page import page
+
+        explanation = explain(vlm, video, question, options)
+    out.write_text(page(explanation), encoding="utf-8")
+    console(stderr=False).print(f"{explanation.generation.text}\n\nWritten to {out}")

@@ -1,0 +1,192 @@
+"""Explanation: one answer taken apart, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from specvlm.answering import Generation
+from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.stats import Round, Stats
+from specvlm.errors import OptionError
+from specvlm.explain.places import grid_of
+from specvlm.families import Family
+from specvlm.options import Options
+from specvlm.pipeline import SpecVLM
+from specvlm.prompt import Prompt
+from specvlm.pruning import PruningContext
+from specvlm.text import TextStream
+from specvlm.video import Video
+
+Origin = Literal["first", "drafted", "own"]
+"""The prompt's own token, which costs no forward; a guess that was right; the target's own token after such guesses."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """One token of the answer. `round` and `depth` say which target forward gave it (from 0; -1: the prefill), and how
+    deep in that round's tree it was guessed (0: it wasn't)."""
+
+    text: str
+    token_id: int
+    origin: Origin
+    round: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The guesses of one round. Node 0 is the last token that was known; `accepted` are the nodes that were right."""
+
+    texts: tuple[str, ...]
+    parents: tuple[int, ...]
+    depths: tuple[int, ...]
+    accepted: frozenset[int]
+    own: str
+    """The target's own token after them."""
+    num_draft_forwards: int
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the models made of one or more frames that they take as one. Per place, row by row: the target's attention
+    (all places of a video sum to 1, but for tokens without a place), and the stage of the pruner that kept it for the
+    draft (1, 2, ...; 0: the draft never saw it)."""
+
+    frames: UInt8[np.ndarray, "T H W 3"]
+    seconds: float | None
+    scores: Float[np.ndarray, "rows cols"]
+    stages: Int[np.ndarray, "rows cols"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """All that the pictures show."""
+
+    video: str
+    question: str
+    generation: Generation
+    options: Options
+    words: tuple[Word, ...]
+    trees: tuple[Tree, ...]
+    looks: tuple[Look, ...]
+    num_stages: int
+
+
+def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Explanation:
+    """Answer a question about one video, and keep what happened.
+
+    The prompt is read a second time, and watched, so that attention is known whatever the pruner needs and the times of
+    the answer are its own. Errors: OptionError, also without a draft, or for more than one video; VideoError.
+    """
+    options = Options.of(options, overrides)
+    if vlm.draft is None:
+        raise OptionError("there is nothing to explain without a draft: load one, or give draft='self'")
+    if options.more_videos or options.images or video is None:
+        raise OptionError("explain shows one video, without images or other videos beside it")
+    clip = vlm.load_video(video, options)
+    settled = replace(options, num_frames=None, fps=None)
+    generation = vlm.generate(clip, question, settled)
+    prompt = vlm.prepare(clip, question, settled, Stats())
+    scores, features = _watched(vlm.target, prompt)
+    stages = _stages(options, prompt, generation.stats.kept, scores, features)
+    return Explanation(
+        video=Path(clip.name).name,
+        question=question,
+        generation=generation,
+        options=options,
+        words=tuple(_words(vlm.target, generation)),
+        trees=tuple(_tree(vlm.target, each) for each in generation.stats.rounds),
+        looks=tuple(_looks(clip, prompt, scores, stages)),
+        num_stages=int(stages.max()) if len(stages) else 0,
+    )
+
+
+def _watched(target: Family, prompt: Prompt) -> tuple[Float[Tensor, " M"], Float[Tensor, "M D"]]:
+    """The attention that the text behind the video pays to each of its tokens, and their embeddings."""
+    embeds = target.embed(prompt, target.see(prompt))
+    places = prompt.video_mask.nonzero()[:, 0]
+    recorder = ScoreRecorder(places, min(prompt.split, prompt.num_tokens - 1))
+    target.decoder.prefill(embeds, prompt.position_ids, target.decoder.new_cache(prompt.num_tokens), recorder)
+    return recorder.scores().cpu(), embeds.rows[places.to(embeds.rows.device)]
+
+
+def _stages(
+    options: Options,
+    prompt: Prompt,
+    kept: Tensor | None,
+    scores: Float[Tensor, " M"],
+    features: Float[Tensor, "M D"],
+) -> Int[Tensor, " M"]:
+    """For each video token the stage that kept it, from 1; 0 if it was left out.
+
+    A token that some head keeps and the pruner as a whole doesn't (`self_scope="head"`) counts for the last stage.
+    """
+    stages = torch.zeros(prompt.num_video_tokens, dtype=torch.long)
+    if kept is None:
+        return stages
+    context = PruningContext(kept.shape[-1], prompt.frame_ids, prompt.place_ids, scores, features)
+    by_stage = options.make_pruner().stages(context)
+    stages[kept.flatten()] = len(by_stage)
+    for number, tokens in enumerate(by_stage, start=1):
+        stages[tokens] = torch.where(stages[tokens] > 0, number, 0)
+    return stages
+
+
+def _words(target: Family, generation: Generation) -> Iterator[Word]:
+    stream = TextStream(target.tokenizer)
+    for token, (origin, number, depth) in zip(generation.token_ids, _origins(generation.stats.rounds), strict=True):
+        yield Word(stream.add([token]), token, origin, number, depth)
+
+
+def _origins(rounds: Sequence[Round]) -> Iterator[tuple[Origin, int, int]]:
+    yield "first", -1, 0
+    for number, each in enumerate(rounds):
+        for depth in range(1, len(each.path)):
+            yield "drafted", number, depth
+        yield "own", number, 0
+
+
+def _tree(target: Family, each: Round) -> Tree:
+    return Tree(
+        texts=tuple(_shown(target, token) for token in each.tree.tokens),
+        parents=each.tree.parents,
+        depths=each.tree.depths,
+        accepted=frozenset(each.path),
+        own=_shown(target, each.next_token),
+        num_draft_forwards=each.num_draft_forwards,
+    )
+
+
+def _shown(target: Family, token: int) -> str:
+    return str(target.tokenizer.decode([token]))
+
+
+def _looks(clip: Video, prompt: Prompt, scores: Float[Tensor, " M"], stages: Int[Tensor, " M"]) -> Iterator[Look]:
+    placed = prompt.place_ids >= 0
+    if not placed.any():
+        return
+    frame_ids, num_places = prompt.frame_ids[placed], int(prompt.place_ids.max()) + 1
+    num_looks = int(frame_ids.max()) + 1
+    together = -(-len(clip.frames) // num_looks)  # Qwen-VL takes two frames as one
+    grid = grid_of(num_places, clip.frames.shape[2] / clip.frames.shape[1])
+    share = scores / scores.sum().clamp(min=torch.finfo(scores.dtype).tiny)
+    for number in range(num_looks):
+        mine = (prompt.frame_ids == number) & placed
+        frames = clip.frames[number * together : (number + 1) * together]
+        seconds = (
+            None if clip.timestamps is None else float(clip.timestamps[min(number * together, len(clip.frames) - 1)])
+        )
+        yield Look(
+            frames=frames if len(frames) else clip.frames[-1:],
+            seconds=seconds,
+            scores=share[mine].numpy().reshape(grid),
+            stages=stages[mine].numpy().reshape(grid),
+        )

@@ -1,0 +1,97 @@
+"""explain(): what it tells is what happened."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+import specvlm
+import tiny
+from specvlm.explain import explain
+from specvlm.explain.page import page
+from specvlm.explain.places import grid_of
+
+
+@pytest.fixture(scope="module", params=tuple(tiny.BUILDERS))
+def pair(request):
+    target = tiny.model(request.param, 0, dtype=torch.float64)
+    return tiny.pair(target, tiny.noised(target, 0.02))
+
+
+@pytest.mark.parametrize("pruner", ["verifier_guided", "frames", "none"])
+def test_every_token_of_the_answer_is_accounted_for(pair, pruner):
+    options = specvlm.Options(pruner=pruner, pruning_ratio=0.5, max_new_tokens=24)
+    made = explain(pair, tiny.film(6, 3), "what happens?", options)
+    generation = made.generation
+    assert generation.token_ids == pair.autoregressive(tiny.film(6, 3), "what happens?", options).token_ids
+    assert tuple(word.token_id for word in made.words) == generation.token_ids
+    origins, stats = Counter(word.origin for word in made.words), generation.stats
+    assert origins == {"first": 1, "drafted": stats.num_accepted, "own": stats.num_rounds}
+    assert stats.num_accepted > 0
+    for number, (tree, each) in enumerate(zip(made.trees, stats.rounds, strict=True)):
+        drafted = [word for word in made.words if word.round == number and word.origin == "drafted"]
+        assert [word.token_id for word in drafted] == [each.tree.tokens[node] for node in each.path[1:]]
+        assert len(tree.accepted) == 1 + len(drafted)
+
+
+@pytest.mark.parametrize("pruner", ["verifier_guided", "frames"])
+def test_the_cells_show_what_the_draft_saw_and_where_the_target_looked(pair, pruner):
+    made = explain(pair, tiny.film(6, 3), "what happens?", pruner=pruner, pruning_ratio=0.5, max_new_tokens=8)
+    stats = made.generation.stats
+    lit = sum(int((look.stages > 0).sum()) for look in made.looks)
+    shown = sum(look.stages.size for look in made.looks)
+    assert lit in (stats.num_kept, stats.num_kept - 1)  # LLaVA's newline has no place
+    assert shown in (stats.num_video_tokens, stats.num_video_tokens - 1)
+    assert 0.5 < sum(look.scores.sum() for look in made.looks) <= 1 + 1e-6
+    assert made.num_stages in ((1, 2) if pruner == "verifier_guided" else (1,))
+    # Of equal kept counts, what the target looked at most is lit by the method that goes by it, and not by the other.
+    scores = np.concatenate([look.scores.ravel() for look in made.looks])
+    stages = np.concatenate([look.stages.ravel() for look in made.looks])
+    if pruner == "verifier_guided":
+        assert stages[scores.argmax()] == 1
+
+
+def test_an_answer_of_one_token_and_a_draft_that_sees_everything(pair):
+    made = explain(pair, tiny.film(6, 3), "what happens?", pruning_ratio=0.0, max_new_tokens=1)
+    assert [word.origin for word in made.words] == ["first"]
+    assert made.trees == ()
+    assert made.num_stages == 0
+    assert "__DATA__" not in page(made)
+
+
+def test_the_page_holds_it_all_and_loads_nothing(pair):
+    made = explain(pair, tiny.film(6, 3), "is </script> safe?", max_new_tokens=12)
+    html = page(made)
+    data = re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.DOTALL)
+    found = json.loads(data.group(1))
+    assert found["question"] == "is </script> safe?"
+    assert [word["token_id"] for word in found["words"]] == list(made.generation.token_ids)
+    assert len(found["looks"]) == len(made.looks)
+    assert not re.search(r'(src|href)="?https?:', html)
+
+
+def test_what_cannot_be_explained_is_refused(pair):
+    with pytest.raises(specvlm.OptionError, match="without a draft"):
+        explain(pair.without_draft(), tiny.film(6, 3), "what happens?")
+    with pytest.raises(specvlm.OptionError, match="one video"):
+        explain(pair, None, "what happens?")
+
+
+@pytest.mark.parametrize(
+    ("num_places", "aspect", "grid"),
+    [
+        (9, 1.0, (3, 3)),
+        (12, 4 / 3, (3, 4)),
+        (12, 3 / 4, (4, 3)),
+        (8, 1.0, (2, 4)),
+        (7, 16 / 9, (1, 7)),
+        (1, 1.0, (1, 1)),
+    ],
+)
+def test_places_are_laid_out_in_the_shape_of_the_frame(num_places, aspect, grid):
+    assert grid_of(num_places, aspect) == grid

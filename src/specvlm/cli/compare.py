@@ -21,7 +21,11 @@ def compare(
     video: VideoSource,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")],
     arms: Annotated[
-        str, typer.Option(help="Which ways, of `ar`, `loop`, `sd` and `specvlm`; `ar` always runs.")
+        str,
+        typer.Option(
+            help="Which ways, of `ar`, `loop`, `sd`, `specvlm`, `auto`, `strict`, `chain`, `paper`, `dynamic`, "
+            "`assisted` and `prompt_lookup`, some with a ratio such as `specvlm@0.5`; `ar` always runs."
+        ),
     ] = "ar,sd,specvlm",
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 1,
     json: Json = False,

@@ -8,15 +8,10 @@ from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
 
+from specvlm.arms import find
 from specvlm.compare import Arm
 from specvlm.engine.stats import Stats
 
-ARMS = {
-    "ar": "ar: the target alone, by stock Hugging Face generate; identical and speedups are against it.",
-    "loop": "loop: the target alone, by specvlm's own loop.",
-    "sd": "sd: speculative decoding whose draft sees the whole video.",
-    "specvlm": "specvlm: speculative decoding whose draft sees the kept video tokens only.",
-}
 ACCEPTANCE = (
     "Mean acceptance length: tokens emitted per target forward after the prefill, the target's own bonus token "
     "included (plain decoding = 1.00)."
@@ -43,7 +38,7 @@ def of_arms(arms: Sequence[Arm]) -> Group:
     }
     for name, show in rows.items():
         table.add_row(name, *map(show, arms), style="bold" if "speedup" in name else None)
-    notes = [*(ARMS[arm.arm] for arm in arms), ACCEPTANCE, TIMES]
+    notes = [*(f"{arm.arm}: {find(arm.arm).summary}" for arm in arms), ACCEPTANCE, TIMES]
     if any(arm.spread for arm in arms):
         notes.append("Times and speeds are medians; --json has their spread.")
     return Group(table, *notes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Number = float | int  # beartype: an int is no float
+
 
 @dataclass
 class Average:
@@ -13,7 +15,7 @@ class Average:
     total: float = 0.0
     weight: float = 0.0
 
-    def add(self, total: float, weight: float = 1.0) -> None:
+    def add(self, total: Number, weight: Number = 1) -> None:
         """Observe `weight` things that make `total` together: tokens and rounds, hits and trials."""
         self.total, self.weight = self.memory * self.total + total, self.memory * self.weight + weight
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specvlm.bench.blindness import Detector, look_away, raise_flag
 from specvlm.bench.noise import Noise
 from specvlm.bench.shapes import Shape
 from specvlm.errors import ModelError
@@ -23,6 +24,9 @@ sentence. In a tied table real rows hold c there too, which adds less than 1e-12
 RMSNorm sees c as well, as c^2 / D more in a mean square to which it adds epsilon: epsilon is made smaller by as much,
 and nothing has changed. Both factors are out of float16's range.
 """
+
+NUM_MARKS = 2
+"""The mark, and behind it the flag of blank tokens (`specvlm.bench.blindness`), which is 0 where there are none."""
 
 
 def mark_of(epsilon: float, hidden: int) -> float:
@@ -40,8 +44,8 @@ def refuse_unless_fits(small: Shape, wide: Shape) -> None:
     for part in ("layers", "kv_heads", "ffn", "vocabulary"):
         if getattr(wide, part) < getattr(small, part):
             _refuse(small, wide, f"it has {getattr(wide, part)} {part} where {getattr(small, part)} are needed")
-    if wide.hidden <= small.hidden:
-        _refuse(small, wide, f"its hidden size is {wide.hidden}, and has to be above {small.hidden}")
+    if wide.hidden < small.hidden + NUM_MARKS:
+        _refuse(small, wide, f"its hidden size is {wide.hidden}, and has to be {small.hidden + NUM_MARKS} at least")
     if wide.head_dim % small.head_dim:
         _refuse(small, wide, f"its head_dim is {wide.head_dim}, and has to be a multiple of {small.head_dim}")
     if wide.heads // wide.kv_heads < small.heads // small.kv_heads:
@@ -67,9 +71,10 @@ def rotary_places(head_dim: int, wide_head_dim: int) -> Int[Tensor, " dim"]:
 class Nest:
     """Writes the weights of a wide language model of Qwen2's kind. Every method overwrites all of what it is given."""
 
-    def __init__(self, small: Shape, wide: Shape, epsilon: float, noise: Noise) -> None:
-        """`epsilon` is that of the small model's norms."""
-        self._small, self._wide, self._noise = small, wide, noise
+    def __init__(self, small: Shape, wide: Shape, epsilon: float, noise: Noise, detector: Detector | None) -> None:
+        """`epsilon` is that of the small model's norms; with a `detector`, no token looks at those that it finds."""
+        self._small, self._wide, self._noise, self._detector = small, wide, noise, detector
+        self._flag = small.hidden + 1
         self._mark = mark_of(epsilon, small.hidden)
         self._places = rotary_places(small.head_dim, wide.head_dim)
         groups = torch.arange(small.heads) // (small.heads // small.kv_heads)
@@ -103,18 +108,27 @@ class Nest:
         wide.weight[:hidden, :inputs].copy_(small.weight)
         self.stream(small.bias, wide.bias)
 
-    def norm(self, small: Float[Tensor, " d"] | None, wide: Float[Tensor, " D"], mark_weight: float = 0.0) -> None:
-        """Weights of an RMSNorm, of an added layer if `small` is None."""
+    def detect(self, first: Any, last: Any) -> None:
+        """Put the detector, if there is one, between the two layers of a wide projector that are written already."""
+        if self._detector is not None:
+            raise_flag(self._detector, first, last, self._flag)
+
+    def norm(
+        self, small: Float[Tensor, " d"] | None, wide: Float[Tensor, " D"], *, mark: float = 0.0, flag: float = 0.0
+    ) -> None:
+        """Weights of an RMSNorm, of an added layer if `small` is None; those of mark and flag are given."""
         self._noise.fill(wide)
-        wide[self._small.hidden] = mark_weight
+        wide[self._small.hidden], wide[self._flag] = mark, flag
         if small is not None:
             wide[: self._small.hidden].copy_(small.double() * math.sqrt(self._small.hidden / self._wide.hidden))
 
     def layer(self, small: Any, wide: Any) -> None:
         """A decoder layer, an added one if `small` is None."""
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            self.norm(None if small is None else getattr(small, name).weight, getattr(wide, name).weight)
+        for name, flag in (("input_layernorm", 1.0), ("post_attention_layernorm", 0.0)):
+            self.norm(None if small is None else getattr(small, name).weight, getattr(wide, name).weight, flag=flag)
         self._attention(None if small is None else small.self_attn, wide.self_attn)
+        if self._detector is not None:
+            look_away(wide.self_attn, self._wide.head_dim, self._small.hidden, self._flag)
         self._feed_forward(None if small is None else small.mlp, wide.mlp)
 
     def _attention(self, small: Any, wide: Any) -> None:

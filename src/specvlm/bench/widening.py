@@ -36,6 +36,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from specvlm.bench.blindness import Detector
 from specvlm.bench.nesting import MARK_WEIGHT, Nest, refuse_unless_fits, wide_epsilon
 from specvlm.bench.noise import Noise
 from specvlm.bench.shapes import Shape
@@ -50,11 +51,23 @@ POSITIONS = 32_768
 
 
 @torch.no_grad()
-def widen(model: Model, shape: Shape, *, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> Model:
+def widen(
+    model: Model,
+    shape: Shape,
+    *,
+    detector: Detector | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    seed: int = 0,
+) -> Model:
     """A new model of the same stock class whose language model has exactly `shape` and computes what `model` computes.
 
     The vision tower is `model`'s own, and so are name, processor, rotary theta and generation config; the projector's
     last layer is padded. Built in `dtype` on `model`'s device with no second copy of anything; `model` is left alone.
+
+    With a `detector` (`specvlm.bench.blank_frames.learn_detector`) no token looks at those of blank frames: whatever
+    stands at its position, its hidden numbers are what they are without them. What that costs of the small model's
+    function: nothing for LLaVA-OneVision in a shape of longer heads; where heads aren't longer, the slowest rotary pair
+    of each, which queries no longer read; for Qwen2.5-VL, whose merger doesn't grow, its least useful hidden unit.
 
     Errors: ModelError for a family or a rotary embedding that can't be widened, or a shape that `model` doesn't fit in;
     OptionError for float16, whose range is too small.
@@ -62,17 +75,17 @@ def widen(model: Model, shape: Shape, *, dtype: torch.dtype = torch.bfloat16, se
     if dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(map(str, DTYPES))}, not {dtype}")
     wide = _skeleton(model, shape, dtype)
-    fill(model, wide, seed=seed)
+    fill(model, wide, detector=detector, seed=seed)
     return wide
 
 
 @torch.no_grad()
-def fill(model: PreTrainedModel, wide: PreTrainedModel, *, seed: int = 0) -> None:
+def fill(model: PreTrainedModel, wide: PreTrainedModel, *, detector: Detector | None = None, seed: int = 0) -> None:
     """Write all weights of `wide`, which `widen` made of `model`: once more, if something else was written there."""
     text, wide_text = model.model.language_model, wide.model.language_model
     small = Shape.of("the small model", model.config)
     noise = Noise(wide.dtype, wide.device, seed)
-    nest = Nest(small, Shape.of("the wide model", wide.config), text.config.rms_norm_eps, noise)
+    nest = Nest(small, Shape.of("the wide model", wide.config), text.config.rms_norm_eps, noise, detector)
     for name, weight in model.named_parameters():
         if _is_language(name):
             continue
@@ -81,7 +94,7 @@ def fill(model: PreTrainedModel, wide: PreTrainedModel, *, seed: int = 0) -> Non
             twin.copy_(weight)
     SURROUNDINGS[model.config.model_type].project(nest, model.model, wide.model)
     nest.tables(text.embed_tokens, model.lm_head, wide_text.embed_tokens, wide.lm_head)
-    nest.norm(text.norm.weight, wide_text.norm.weight, MARK_WEIGHT)
+    nest.norm(text.norm.weight, wide_text.norm.weight, mark=MARK_WEIGHT)
     for number, layer in enumerate(wide_text.layers):
         nest.layer(text.layers[number] if number < small.layers else None, layer)
 
@@ -164,11 +177,13 @@ def _project_llava_onevision(nest: Nest, small: Any, wide: Any) -> None:
     first.bias[hidden:].zero_()
     first.bias[:hidden].copy_(small_first.bias)
     nest.into_stream(small_last, last)
+    nest.detect(first, last)
     nest.stream(small.image_newline, wide.image_newline)
 
 
 def _project_qwen2_5_vl(nest: Nest, small: Any, wide: Any) -> None:
     nest.into_stream(small.visual.merger.mlp[-1], wide.visual.merger.mlp[-1])
+    nest.detect(wide.visual.merger.mlp[0], wide.visual.merger.mlp[-1])
 
 
 def _configure_qwen2_5_vl(config: Any, hidden: int) -> None:

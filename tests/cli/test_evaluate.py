@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from evals.layouts import LAYOUTS, SUBSETS
+from specvlm.cli import app
 from specvlm.evals.run_folder import read_run
 
 
@@ -52,9 +55,8 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
     assert arms["ar"]["scores"].keys() == {"chrF++", "accuracy", "understood", "BLEU"}
 
 
-def test_the_page_needs_nothing_beside_it(evaluated: Callable) -> None:
-    _, out = evaluated()
-    page = (out / "report.html").read_text()
+def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
     assert page.count('src="data:image/svg+xml;base64,') == 4
     assert "All arms gave the same answers" in page
     for outside in ("http://", "https://", "<script", '<link rel="stylesheet'):
@@ -184,24 +186,45 @@ def test_each_published_layout(run: Callable, small: list, tmp_path: Path, task:
     assert arms["ar"]["scores"].keys() == scores.get(task, {"accuracy", "understood"})
 
 
+@pytest.fixture(scope="module")
+def finished(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody changes."""
+    folder = tmp_path_factory.mktemp("finished")
+    films = LAYOUTS["folder"](folder / "films")
+    models = ("--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32")
+    given = ("eval", "--task", "folder", "--data", films, "--out", folder / "run", "--num-frames", 4, *models)
+    result = CliRunner().invoke(app, [str(argument) for argument in (*given, "--max-new-tokens", 12)])
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """The same, to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
 class TestReport:
-    def test_says_what_differs(
-        self, run: Callable, evaluated: Callable, small: list, films: Path, tmp_path: Path
-    ) -> None:
-        evaluated("--num-samples", 1)
-        given = ["--task", "folder", "--data", films, "--out", tmp_path / "half", *small, "--num-samples", 1]
-        run("eval", *given, "--pruning-ratio", 0.5)
-        result = run("report", tmp_path / "run", tmp_path / "half", "--html", tmp_path / "both.html")
+    def test_says_what_differs(self, run: Callable, finished: Path, out: Path, tmp_path: Path) -> None:
+        config = (out / "config.json").read_text()
+        (out / "config.json").write_text(config.replace('"pruning_ratio": null', '"pruning_ratio": 0.5'))
+        out = out.rename(tmp_path / "half")
+        result = run("report", finished, out, "--html", tmp_path / "both.html")
         assert result.exit_code == 0, result.output
-        table = result.stdout
-        assert "pruning_ratio" in table
-        assert table.count("specvlm") >= 2
+        heads = [line for line in result.stdout.splitlines() if "half" in line]
+        assert len(heads) == 2  # what was asked, and what came of it
+        assert "pruning_ratio" in result.stdout
         page = (tmp_path / "both.html").read_text()
         assert "What they were asked differently" in page
         assert "pruning_ratio" in page
 
-    def test_of_a_run_that_is_not_finished(self, run: Callable, evaluated: Callable) -> None:
-        _, out = evaluated()
+    def test_of_two_folders_with_one_name(self, run: Callable, finished: Path, out: Path) -> None:
+        result = run("report", finished, out)
+        assert result.exit_code == 0, result.output
+        [answers] = [line for line in result.stdout.splitlines() if "answers" in line]
+        assert answers.count("3") == 6
+
+    def test_of_a_run_that_is_not_finished(self, run: Callable, out: Path) -> None:
         lines = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
         (out / "results.jsonl").write_bytes(b"".join(lines[:2]) + b'{"torn')
         result = run("report", out, "--json")
@@ -211,8 +234,7 @@ class TestReport:
         arms = found["metrics"]["settings"]["default"]["arms"]
         assert [arm["num_answers"] for arm in arms.values()] == [1, 1, 0]
 
-    def test_of_a_run_without_answers(self, run: Callable, evaluated: Callable, tmp_path: Path) -> None:
-        _, out = evaluated()
+    def test_of_a_run_without_answers(self, run: Callable, out: Path, tmp_path: Path) -> None:
         (out / "results.jsonl").write_bytes(b"")
         result = run("report", out, "--html", tmp_path / "page.html")
         assert result.exit_code == 0, result.output
@@ -224,21 +246,18 @@ class TestReport:
 
 
 class TestConvert:
-    def test_prints_the_files(self, run: Callable, evaluated: Callable) -> None:
-        _, out = evaluated()
+    def test_prints_the_files(self, run: Callable, out: Path) -> None:
         result = run("convert", out, "--to", "paper")
         assert result.exit_code == 0, result.output
         files = [Path(line) for line in result.stdout.splitlines()]
         assert files == [out / "paper" / "results.jsonl", out / "paper" / "metric.jsonl"]
         assert all(file.is_file() for file in files)
 
-    def test_to_a_folder_of_choice(self, run: Callable, evaluated: Callable, tmp_path: Path) -> None:
-        _, out = evaluated()
-        result = run("convert", out, "--to", "spec-bench", "--out", tmp_path / "there")
+    def test_to_a_folder_of_choice(self, run: Callable, finished: Path, tmp_path: Path) -> None:
+        result = run("convert", finished, "--to", "spec-bench", "--out", tmp_path / "there")
         assert [Path(line).parent for line in result.stdout.splitlines()] == [tmp_path / "there"] * 3
 
-    def test_no_such_form(self, run: Callable, evaluated: Callable) -> None:
-        _, out = evaluated()
-        result = run("convert", out, "--to", "morse")
+    def test_no_such_form(self, run: Callable, finished: Path) -> None:
+        result = run("convert", finished, "--to", "morse")
         assert result.exit_code == 2
         assert "spec-bench" in result.stderr

@@ -49,7 +49,7 @@ def answered(sample: str, arm: str, *, tokens: list[int] | None = None, seconds:
         "time": 1.0,
         "scores": {"accuracy": [float(tokens == ANSWER), 1.0], "understood": [1.0, 1.0]},
     }
-    return record | changes
+    return record | measured_against(record, None) | changes
 
 
 def run_of(sample: str, **arms: dict[str, Any]) -> list[dict]:

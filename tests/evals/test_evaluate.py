@@ -177,7 +177,7 @@ class TestSetting:
 
     @pytest.mark.parametrize("arms", [("ar", "warp"), ()])
     def test_refuses_arms_that_there_are_not(self, arms: tuple[str, ...]) -> None:
-        with pytest.raises(OptionError, match="specvlm"):
+        with pytest.raises(OptionError, match="arm"):
             Setting(OPTIONS, arms)
 
     @pytest.mark.parametrize(

@@ -286,7 +286,8 @@ class TestPocket:
         same = make_task("video_detail_caption", data=str(tmp_path)).samples()
         assert same == samples
         scores = it.score(samples[0], samples[0].answer)
-        assert scores.keys() == {"colour", "size", "shape", "place", "motion", "order"}
+        assert scores.keys() == {"colour", "size", "shape", "place", "motion", "order", "all"}
+        assert scores["all"] == tuple(map(sum, zip(*(scores[name] for name in scores if name != "all"), strict=True)))
         assert all(right == asked for right, asked in scores.values())
         assert any(right < asked for right, asked in it.score(samples[0], samples[1].answer).values())
 

@@ -54,9 +54,7 @@ def evaluate(
     order_seed: Annotated[
         int | None, typer.Option(help="Take samples in a random order of this seed (default: that of the data).")
     ] = None,
-    arms: Annotated[
-        str, typer.Option(help="Which ways to answer, of `ar`, `loop`, `sd` and `specvlm`.")
-    ] = "ar,sd,specvlm",
+    arms: Annotated[str, typer.Option(help="Which ways to answer, of those of `specvlm compare`.")] = "ar,sd,specvlm",
     retry_broken: Annotated[
         bool, typer.Option("--retry-broken", help="Try again what could not be answered before.")
     ] = False,
@@ -152,7 +150,7 @@ def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
     """The figures of each setting, what is broken, and where the rest is."""
     from rich.table import Table
 
-    from specvlm.evals.figures import NOTES, figures
+    from specvlm.evals.figures import figures, notes
     from specvlm.evals.run_folder import REPORT
 
     out = console(stderr=stderr)
@@ -166,7 +164,7 @@ def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
         for title, values in figures(arms).items():
             table.add_row(title, *values, style="bold" if "speedup" in title else None)
         out.print(table)
-        out.print("\n".join(NOTES))
+        out.print("\n".join(notes(arms)))
     for broken in metrics["broken"]:
         warn(f"{broken['sample']}: {broken['error']}")
     if metrics["num_broken"]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specvlm.cli.options import Json
 from specvlm.cli.screen import console, waiting, warn, write_record
 
-COLUMNS = (
-    "answers",
-    "identical to stock generate",
-    "mean acceptance length",
-    "tokens/s, decoding",
-    "decode speedup",
-    "end-to-end speedup",
-)
-"""Of what is said of a run, that by which runs are compared; a table's head is what stands before a comma."""
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from specvlm.evals.run_folder import Run
+
+MOST_COLUMNS = 6
+"""Of a table that fits a terminal; more arms make more tables."""
 
 
 def report(
@@ -28,9 +27,7 @@ def report(
 ) -> None:
     """Compare runs: what they were asked differently, and their figures side by side."""
     with waiting("Reading"):
-        from rich.table import Table
-
-        from specvlm.evals.figures import NOTES, figures, share
+        from specvlm.evals.figures import DEFINITIONS
         from specvlm.evals.metrics import metrics_of
         from specvlm.evals.report import differences, report_html
         from specvlm.evals.run_folder import read_run
@@ -38,30 +35,57 @@ def report(
 
         read = [read_run(path) for path in runs]
         metrics = [metrics_of(run) for run in read]
+        page = report_html(read) if html else ""
     out = console(stderr=json)
-    names = [run.path.resolve().name for run in read]
     if different := differences(read):
-        table = Table("asked differently", *names)
-        for what, values in different.items():
-            table.add_row(what, *("" if value is None else str(value) for value in values))
+        out.print(_of_differences(read, different))
+    for table in _of_figures(read, metrics):
         out.print(table)
-    table = Table("run", "setting", "arm")
-    for column in COLUMNS:
-        table.add_column(column.partition(",")[0], justify="right")
-    table.add_column("scores")
-    for name, found in zip(names, metrics, strict=True):
-        for setting, of in found["settings"].items():
-            arms = {arm: measured for arm, measured in of["arms"].items() if measured["num_answers"]}
-            shown = figures(arms)
-            for place, (arm, measured) in enumerate(arms.items()):
-                scores = ", ".join(f"{score} {share(value)}" for score, value in measured["scores"].items())
-                table.add_row(name, setting, arm, *(shown[column][place] for column in COLUMNS), scores)
+    out.print("\n".join(DEFINITIONS))
+    for run, found in zip(read, metrics, strict=True):
         if found["num_broken"]:
-            warn(f"{name}: {found['num_broken']} of {found['num_samples']} samples are broken")
-    out.print(table)
-    out.print("\n".join(NOTES))
+            warn(f"{run.name}: {found['num_broken']} of {found['num_samples']} samples are broken")
     if html:
-        write_whole(Path(html), report_html(read))
+        write_whole(Path(html), page)
         out.print(f"Report: {html}")
     if json:
         write_record([{"run": str(run.path), "metrics": found} for run, found in zip(read, metrics, strict=True)])
+
+
+def _of_differences(runs: Sequence[Run], different: dict[str, list[Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table("asked differently", *(run.name for run in runs))
+    for what, values in different.items():
+        table.add_row(what, *("" if value is None else str(value) for value in values))
+    return table
+
+
+def _of_figures(runs: Sequence[Run], metrics: Sequence[dict[str, Any]]) -> Iterator[Table]:
+    """One column for each arm of each run."""
+    from rich.table import Table
+
+    from specvlm.evals.figures import figures
+
+    names = [run.name for run in runs]
+    columns = {
+        "\n".join([_which(run, names), *([setting] if len(found["settings"]) > 1 else []), arm]): measured
+        for run, found in zip(runs, metrics, strict=True)
+        for setting, of in found["settings"].items()
+        for arm, measured in of["arms"].items()
+        if measured["num_answers"]
+    }
+    heads = list(columns)
+    for start in range(0, len(heads), MOST_COLUMNS):
+        shown = heads[start : start + MOST_COLUMNS]
+        table = Table("")
+        for head in shown:
+            table.add_column(head, justify="right")
+        for title, values in figures({head: columns[head] for head in shown}).items():
+            table.add_row(title, *values, style="bold" if "speedup" in title else None)
+        yield table
+
+
+def _which(run: Run, names: Sequence[str]) -> str:
+    """The name of a run's folder; its path, if there is another folder of that name."""
+    return run.name if names.count(run.name) == 1 else str(run.path)

@@ -47,7 +47,7 @@ def to_spec_bench(run: Run, out: Path) -> list[Path]:
     samples = {sample: index for index, sample in enumerate(_samples(run))}
     return [
         _write(
-            out / f"{run.path.resolve().name}-{arm}.jsonl",
+            out / f"{run.name}-{arm}.jsonl",
             [
                 _spec_bench_record(samples[sample], task, f"{_model(run)}-{arm}", record)
                 for sample, record in found.items()

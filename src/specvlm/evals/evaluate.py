@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from specvlm.compare import first_divergence, record
+from specvlm.arms import find
+from specvlm.compare import WARM_UP_TOKENS, first_divergence, record
 from specvlm.engine.stats import Stats, reset_peak_memory
 from specvlm.errors import VideoError
 from specvlm.evals.sample import Sample
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 """One answer, or why there is none, ready for `json.dumps`. Its keys: docs/evals.md."""
-
-WARM_UP_TOKENS = 8
 
 
 @final
@@ -107,13 +106,7 @@ def _answer(vlm: SpecVLM, arm: str, sample: Sample, options: Options) -> Generat
     if options.system is None:
         options = replace(options, system=sample.system)
     video, options, seconds = footage(vlm, sample, options)
-    if arm == "ar":
-        generation = vlm.autoregressive(video, sample.question, options)
-    elif arm == "loop":
-        generation = vlm.without_draft().generate(video, sample.question, options)
-    else:
-        options = replace(options, pruning_ratio=0.0) if arm == "sd" else options
-        generation = vlm.generate(video, sample.question, options)
+    generation = find(arm).run(vlm, video, sample.question, options)
     if seconds:
         generation.stats.charge("decode_video", seconds)
     return generation

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+from specvlm.engine.stats import PHASES
 from specvlm.errors import OptionError
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
@@ -58,7 +59,7 @@ def phases(arms: Arms) -> str:
 
     def draw(axes: Any) -> None:
         left = [0.0] * len(arms)
-        names = dict.fromkeys(name for arm in arms.values() for name, seconds in arm["phases"].items() if seconds > 0)
+        names = [name for name in PHASES if any(arm["phases"].get(name, 0.0) > 0 for arm in arms.values())]
         for number, name in enumerate(names):
             seconds = [max(0.0, arm["phases"].get(name, 0.0)) for arm in arms.values()]
             axes.barh(range(len(arms)), seconds, left=left, height=0.6, color=SHADES[number % 12], label=name)
@@ -99,7 +100,7 @@ def answers(points: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     def draw(axes: Any) -> None:
         for colour, (name, found) in zip(cycle(COLOURS), points.items(), strict=False):
             lengths, speeds = zip(*found, strict=True) if found else ((), ())
-            axes.scatter(lengths, speeds, s=18, alpha=0.7, linewidths=0, color=colour, label=name)
+            axes.scatter(lengths, speeds, s=36, alpha=0.7, linewidths=0, color=colour, label=name)
         axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
         axes.set_xlabel("tokens of the answer")
         axes.set_ylabel("decode speedup")

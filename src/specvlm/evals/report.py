@@ -9,7 +9,7 @@ from typing import Any
 
 from specvlm.errors import OptionError
 from specvlm.evals import plots
-from specvlm.evals.figures import NOTES, figures, share, times
+from specvlm.evals.figures import figures, notes, share, times
 from specvlm.evals.metrics import answers, latest, metrics_of
 from specvlm.evals.run_folder import Run
 
@@ -28,7 +28,7 @@ def report_html(runs: Sequence[Run]) -> str:
     )
     environment.filters |= {"share": share, "times": times}
     template = environment.from_string(files("specvlm.evals").joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    return template.render(runs=[_section(run) for run in runs], differences=differences(runs), notes=NOTES)
+    return template.render(runs=[_section(run) for run in runs], differences=differences(runs))
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -54,6 +54,7 @@ def _section(run: Run) -> dict[str, Any]:
                 "options": {key: value for key, value in setting["options"].items() if value not in (None, [], "")},
                 "arms": arms,
                 "figures": figures(arms),
+                "notes": notes(arms),
                 "lossless": metrics["settings"][name]["lossless"],
                 "plots": _plots(arms, by_arm),
                 "samples": list(_samples(by_arm))[:MAX_SHOWN],
@@ -62,7 +63,7 @@ def _section(run: Run) -> dict[str, Any]:
         )
     sessions = run.config["sessions"]
     return {
-        "name": run.path.resolve().name,
+        "name": run.name,
         "asked": run.config["asked"],
         "sessions": sessions,
         "mixed": [what for what in ("machine", "versions") if any(s[what] != sessions[0][what] for s in sessions)],

@@ -33,6 +33,11 @@ class Run:
     config: dict[str, Any]
     records: list[Record]
 
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.path.resolve().name
+
 
 def read_run(path: Path | str) -> Run:
     """A run, finished or not; one that is being worked at, too. Errors: OptionError if there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from specvlm.compare import ARMS
+from specvlm.arms import find
 from specvlm.errors import OptionError
 from specvlm.options import Options
 
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
 
 DEFAULT = "default"
-NEED_A_DRAFT = ("sd", "specvlm")
 
 
 @final
 @dataclass(frozen=True)
 class Setting:
-    """Options that every sample is asked with, under a name that its records carry.
+    """Options that every sample is asked with in some of `specvlm.arms`, under a name that its records carry.
 
     The arm `ar` runs first, for the others are compared with it. Answers are greedy and seeded unless asked otherwise:
     a benchmark measures the model, and arms have to throw the same dice.
@@ -33,10 +32,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         if not self.arms:
-            raise OptionError(f"arms: name at least one of {', '.join(ARMS)}")
+            raise OptionError("arms: name at least one, such as specvlm")
         for arm in self.arms:
-            if arm not in ARMS:
-                raise OptionError(f"there is no arm {arm!r}; there are {', '.join(ARMS)}")
+            find(arm)
         arms = sorted(dict.fromkeys(self.arms), key=lambda arm: arm != "ar")
         object.__setattr__(self, "arms", tuple(arms))
         greedy = False if self.options.do_sample is None else self.options.do_sample
@@ -46,7 +44,7 @@ class Setting:
     def require(self, vlm: SpecVLM) -> None:
         """Errors: OptionError for an arm that these models can't run."""
         for arm in self.arms:
-            if arm in NEED_A_DRAFT and vlm.draft is None:
+            if find(arm).needs_draft and vlm.draft is None:
                 raise OptionError(f"arm {arm!r} needs a draft model, and none was loaded")
 
     def to_json(self) -> dict[str, Any]:

@@ -182,12 +182,20 @@ def predicted_speedup(target: Demand, draft: Demand, machine: Machine, answer: A
     return plain / (seconds["verify"] + seconds["draft"])
 
 
-def measure(name: str = "this machine", *, num_bytes: int = 1 << 30, side: int = 4096, repeats: int = 5) -> Machine:
-    """The roofs of this machine's CPU in bfloat16, with as many threads as torch has. It takes seconds.
+def measure(
+    name: str = "this machine",
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    num_bytes: int = 1 << 30,
+    side: int = 4096,
+    repeats: int = 5,
+) -> Machine:
+    """The roofs of this machine's CPU, with as many threads as torch has. It takes seconds.
 
-    `num_bytes` of memory have to be many times more than the caches hold; `side` is that of the matrices multiplied.
+    `num_bytes` of memory have to be many times more than the caches hold; `side` is that of the matrices of `dtype`
+    that are multiplied.
     """
-    return Machine(name, read_bandwidth(num_bytes, repeats), matmul_flops(side, repeats))
+    return Machine(name, read_bandwidth(num_bytes, repeats), matmul_flops(side, repeats, dtype))
 
 
 def read_bandwidth(num_bytes: int, repeats: int) -> float:
@@ -205,9 +213,9 @@ def read_bandwidth(num_bytes: int, repeats: int) -> float:
     return buffer.nbytes / min(_best_seconds(read, repeats) for read in reads)
 
 
-def matmul_flops(side: int, repeats: int) -> float:
-    """Operations a second of a bfloat16 product of square matrices."""
-    a, b = (torch.full((side, side), value, dtype=torch.bfloat16) for value in (0.5, 0.25))
+def matmul_flops(side: int, repeats: int, dtype: torch.dtype = torch.bfloat16) -> float:
+    """Operations a second of a product of square matrices."""
+    a, b = (torch.full((side, side), value, dtype=dtype) for value in (0.5, 0.25))
     return 2 * side**3 / _best_seconds(lambda: a @ b, repeats)
 
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import specvlm
+from specvlm.cli.bench import bench
 from specvlm.cli.compare import compare
 from specvlm.cli.convert import convert
 from specvlm.cli.demo import demo
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, compare, demo, explain, pruners):
+for command in (generate, compare, demo, explain, pruners, bench):
     app.command()(command)
 app.command("eval")(evaluate)  # which Python has a function of that name for
 for command in (report, convert):

@@ -1,0 +1,145 @@
+"""specvlm bench: every way to answer, measured in one run, against stock generate and against the machine's limits."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from specvlm.cli.options import Json
+from specvlm.cli.screen import console, silence, waiting, warn, write_record
+
+if TYPE_CHECKING:
+    from specvlm.bench.suite import Setup
+
+Number = TypeVar("Number", int, float)
+
+NAMES = "pocket-llava_onevision, pocket-qwen2_5_vl, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b"
+
+WIDTH = 140
+"""Columns of what goes to a file: a table has a column for each arm."""
+
+
+def bench(
+    pair: Annotated[str, typer.Option(help=f"Which pair: {NAMES}.")] = "pocket-llava_onevision",
+    video_tokens: Annotated[
+        str,
+        typer.Option(
+            help="About so many video tokens in a prompt, or several: 500,3000 (default: as 32 frames have; "
+            "3,000 for widened pairs)."
+        ),
+    ] = "",
+    new_tokens: Annotated[str, typer.Option(help="Most tokens of an answer, or several: 64,128.")] = "128",
+    ratios: Annotated[str, typer.Option(help="Pruning ratios: each makes an arm of its own out of `specvlm`.")] = "0.9",
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Which ways to answer, such as `assisted,specvlm,auto@0.9`; `ar` and `loop` always run."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="`bfloat16` or `float32` (default: float32 for pocket pairs, else bfloat16).")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each arm, in turns; figures are medians.")] = 3,
+    exact_length: Annotated[
+        bool, typer.Option("--exact-length", help="Take the end from the answers: all have exactly --new-tokens.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file (.png, .svg, .pdf).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page with all tables and the picture.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write PAIR-DTYPE.json and .png into this folder, for docs/performance.md.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a pair: every way to answer in one run, speedups, phases, limits of this machine, and how cost grows.
+
+    The exit code is 1 if an answer differs from stock generate's in float32.
+    """
+    with waiting("Loading") as say:
+        import torch
+
+        from specvlm.bench import plots, renderings
+        from specvlm.bench.suite import run
+
+        silence()
+        setup = _setup(pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, exact_length)
+        if plot or html or out:
+            plots.require()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        document = run(setup, say)
+    screen = console(stderr=json)
+    if not screen.is_terminal:
+        screen.width = WIDTH
+    screen.print(renderings.on_terminal(document))
+    if plot:
+        plots.write(document, plot)
+    if html:
+        html.write_text(renderings.page(document), encoding="utf-8")
+    if out:
+        _keep(document, out)
+    if json:
+        write_record(document)
+    _refuse_differences(document)
+
+
+def _setup(
+    pair: str,
+    video_tokens: str,
+    new_tokens: str,
+    ratios: str,
+    arms: str | None,
+    dtype: str | None,
+    repeats: int,
+    exact_length: bool,
+) -> Setup:
+    from specvlm.bench.suite import Setup
+
+    given: dict[str, Any] = {"arms": tuple(_parts(arms))} if arms is not None else {}
+    return Setup(
+        pair=pair,
+        video_tokens=tuple(_numbers("video-tokens", video_tokens, int)),
+        new_tokens=tuple(_numbers("new-tokens", new_tokens, int)),
+        ratios=tuple(_numbers("ratios", ratios, float)),
+        dtype=dtype,
+        repeats=repeats,
+        exact_length=exact_length,
+        **given,
+    )
+
+
+def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+    from specvlm.errors import OptionError
+
+    try:
+        return [kind(part) for part in _parts(text)]
+    except ValueError:
+        raise OptionError(f"{name}: numbers with commas between them are wanted, not {text!r}") from None
+
+
+def _parts(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _keep(document: dict[str, Any], folder: Path) -> None:
+    from specvlm.bench import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{document['bench']['pair']}-{document['bench']['dtype']}"
+    (folder / f"{stem}.json").write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    plots.write(document, folder / f"{stem}.png")
+
+
+def _refuse_differences(document: dict[str, Any]) -> None:
+    """Tell of every answer that isn't stock generate's; where that is a bug, end with exit code 1."""
+    dtype = document["bench"]["dtype"]
+    different = [arm for arm in document["arms"] if not arm["identical"]]
+    for arm in different:
+        warn(
+            f"{arm['arm']}, {arm['num_video_tokens']} video tokens: differs from stock generate from token "
+            f"{arm['first_divergence']} on in {dtype}"
+        )
+    if different and dtype == "float32":
+        raise typer.Exit(1)

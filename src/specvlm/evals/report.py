@@ -65,6 +65,7 @@ def _section(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "asked": run.config["asked"],
+        "models": {role: model for role, model in run.config["asked"]["models"].items() if model is not None},
         "sessions": sessions,
         "mixed": [what for what in ("machine", "versions") if any(s[what] != sessions[0][what] for s in sessions)],
         "metrics": metrics,

@@ -17,6 +17,8 @@ from specvlm.cli.options import ONLY_IN_PYTHON, Answer, spread
 from specvlm.options import Options
 
 GIVEN = {
+    "plan": "fixed",
+    "strict": True,
     "num_frames": 7,
     "min_pixels": 3136,
     "max_pixels": 6272,

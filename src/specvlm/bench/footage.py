@@ -1,7 +1,8 @@
-"""Something to ask about: a held-out film of the little world with as many frames as wanted, and a description as long.
+"""Something to ask about: a held-out film of the little world, with as many frames and as long a description as wanted.
 
-A film always lasts the 4 seconds that the embedded pairs were trained on, as if a faster camera had filmed it where
-many frames are wanted: their positions in time, of which Qwen-VL makes use, stay those that the models know.
+A film lasts the 4 seconds that the embedded pairs were trained on, as if a faster camera had filmed it where many
+frames are wanted. A pair that passes over blank frames (`specvlm.bench.blank_frames`) is shown no more of it than the
+embedded pairs know to look at, and a long still beside it.
 """
 
 from __future__ import annotations
@@ -13,54 +14,53 @@ from pathlib import Path
 import numpy as np
 
 from specvlm import pocket
+from specvlm.bench import blank_frames
+from specvlm.bench.blank_frames import CODED_SIZE, eyes_of, long_film, num_frames_of
 from specvlm.engine.stats import Stats
-from specvlm.errors import OptionError
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from specvlm.pocket.film import write_mp4
 from specvlm.pocket.language import describe
-from specvlm.pocket.world import NATIVE_SIZE, make_scene
+from specvlm.pocket.world import NATIVE_SIZE, make_scene, render
 
 QUESTION = "Describe the video in detail."
+
+TRAINED_FRAMES = 32
+"""The most that the embedded pairs were trained on: about longer films they say less, and less of it is right."""
+
 SECONDS = 4.0
 LEAST_FPS = 24
 NUM_CANDIDATES = 300
 """Films to choose from."""
-FEW_FRAMES, MORE_FRAMES = 8, 16
 
 
 @dataclass(frozen=True)
 class Footage:
-    """A film on disk, and how many frames of it to take."""
+    """A film on disk, and how many frames of it to take; of these, `num_blank` show a still beside the film."""
 
     path: Path
     film: int
     """Its number among the held-out films."""
     num_frames: int
+    num_blank: int = 0
     question: str = QUESTION
 
 
-def shoot(vlm: SpecVLM, folder: Path, video_tokens: int, new_tokens: int) -> Footage:
+def shoot(vlm: SpecVLM, folder: Path, video_tokens: int, new_tokens: int, *, blanks: bool = False) -> Footage:
     """Write a film of which so many frames make about `video_tokens`, and whose description is about `new_tokens` long.
 
-    Errors: OptionError for fewer video tokens than a few frames have.
+    With `blanks`, what is longer than the embedded pairs know is blank frames: for models that pass over them.
     """
-    film, num_frames = choose_film(vlm, new_tokens), frames_for(vlm, video_tokens)
-    path = folder / f"film_{film}_{num_frames}.mp4"
-    if not path.exists():
-        fps = max(LEAST_FPS, math.ceil(num_frames / SECONDS))
-        write_mp4(make_scene(pocket.HELD_OUT[film]), path, fps=fps, seconds=SECONDS)
-    return Footage(path, film, num_frames)
-
-
-def frames_for(vlm: SpecVLM, video_tokens: int) -> int:
-    """How many frames have about so many video tokens. They grow evenly with the frames."""
-    few, more = (num_video_tokens(vlm, num_frames) for num_frames in (FEW_FRAMES, MORE_FRAMES))
-    per_frame = (more - few) / (MORE_FRAMES - FEW_FRAMES)
-    num_frames = round(FEW_FRAMES + (video_tokens - few) / per_frame)
-    if num_frames < 2:
-        raise OptionError(f"video tokens: {video_tokens} are less than two frames have, {math.ceil(2 * per_frame)}")
-    return num_frames
+    film, num_frames = choose_film(vlm, new_tokens), num_frames_of(vlm.target, video_tokens)
+    num_blank = max(0, num_frames - TRAINED_FRAMES) if blanks else 0
+    path = folder / f"film_{film}_{num_frames}_{num_blank}.mp4"
+    scene = make_scene(pocket.HELD_OUT[film])
+    if num_blank:
+        shown = render(scene, (np.arange(TRAINED_FRAMES) + 0.5) / TRAINED_FRAMES, CODED_SIZE)
+        blank_frames.write_mp4(long_film(shown, num_frames, eyes_of(vlm.target).side), path)
+    else:
+        write_mp4(scene, path, fps=max(LEAST_FPS, math.ceil(num_frames / SECONDS)), seconds=SECONDS)
+    return Footage(path, film, num_frames, num_blank)
 
 
 def num_video_tokens(vlm: SpecVLM, num_frames: int) -> int:

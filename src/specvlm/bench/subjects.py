@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 
 from specvlm import pocket
+from specvlm.bench.blank_frames import learn_detector
 from specvlm.bench.shapes import PAIRS, Pair
 from specvlm.bench.widening import widen
 from specvlm.errors import OptionError
@@ -16,9 +17,6 @@ from specvlm.families import Family
 from specvlm.pipeline import POCKET, SpecVLM, load
 
 NAMES = (*(f"pocket-{family}" for family in pocket.FAMILIES), *PAIRS)
-
-TRAINED_FRAMES = 32
-"""The most that the embedded pairs were trained on: of longer films they say less, and less of it is right."""
 
 IS_EMBEDDED = (
     "The embedded pair: a few million parameters that describe films of a little world, in words that are easy to "
@@ -28,7 +26,10 @@ IS_WIDENED = (
     "A widened pair, no published checkpoint: two language models of exactly the published shapes, so that weights, "
     "caches and forwards cost here what they cost there, which compute what the embedded pair computes. So costs are "
     "those of the real shapes; answers, and how often the draft agrees, are those of the embedded pair. The vision "
-    "tower stays the embedded pair's small one, which takes a real tower's time out of the time to the first token."
+    "tower stays the embedded pair's small one, which takes a real tower's time out of the time to the first token. "
+    "The embedded pair knows films of 32 frames: what a longer one has more is a still picture, which is decoded, "
+    "seen, prefilled, cached and read like all else, and to which no token pays attention. A real video has more to "
+    "tell a draft, and more to lose by pruning."
 )
 
 
@@ -62,13 +63,15 @@ def embedded(family: str, dtype: torch.dtype) -> SpecVLM:
 
 
 def widened(name: str, pair: Pair, dtype: torch.dtype) -> Subject:
-    """Both models are built in memory, once each; nothing of them is there twice."""
+    """Both models are built in memory, once each; nothing of them is there twice. They pass over blank frames."""
     small = embedded(pair.family, dtype)
     draft = small.draft
     assert isinstance(draft, Family)
-    target_model = widen(small.target.model, pair.target, dtype=dtype)
-    draft_model = widen(draft.model, pair.draft, dtype=dtype)
-    return Subject(name, load(target_model, draft_model, processor=small.target.processor), IS_WIDENED, True)
+    models = [
+        widen(family.model, shape, detector=learn_detector(family.model), dtype=dtype)
+        for family, shape in ((small.target, pair.target), (draft, pair.draft))
+    ]
+    return Subject(name, load(*models, processor=small.target.processor), IS_WIDENED, True)
 
 
 def without_end(subject: Subject) -> None:

@@ -18,13 +18,13 @@ import torch
 
 from specvlm.arms import find
 from specvlm.bench import footage, roofline
-from specvlm.bench.footage import Footage
+from specvlm.bench.footage import TRAINED_FRAMES, Footage
 from specvlm.bench.growth import growths
 from specvlm.bench.limits import standing, typical
 from specvlm.bench.roofline import Demand, Machine
 from specvlm.bench.shapes import PAIRS
 from specvlm.bench.steps import ROWS, Step, measure_steps
-from specvlm.bench.subjects import TRAINED_FRAMES, Subject, build, require, without_end
+from specvlm.bench.subjects import Subject, build, require, without_end
 from specvlm.compare import Comparison, compare, document
 from specvlm.errors import OptionError
 from specvlm.families import Family
@@ -123,7 +123,7 @@ def measure(subject: Subject, setup: Setup, machine: Machine, say: Say = lambda 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         wanted = [(v, n) for v in setup.video_tokens or usual for n in setup.new_tokens]
-        shot = [(v, n, footage.shoot(vlm, folder, v, n)) for v, n in wanted]
+        shot = [(v, n, footage.shoot(vlm, folder, v, n, blanks=subject.widened)) for v, n in wanted]
         cells = [Cell(v, n, film, _compare(subject, setup, film, n, say)) for v, n, film in shot]
         extras = {}
         for name, extra in EXTRAS.items():
@@ -186,6 +186,7 @@ def _document(
                 "video_tokens": cell.video_tokens,
                 "new_tokens": cell.new_tokens,
                 "num_frames": cell.footage.num_frames,
+                "num_blank_frames": cell.footage.num_blank,
                 "film": cell.footage.film,
                 "question": cell.footage.question,
                 "answer": cell.comparison.generations["ar"].text,

@@ -47,7 +47,7 @@ class Pair:
         with self._lock:
             if do_sample not in self._planners:
                 others = next(iter(self._planners.values()), None)
-                self._planners[do_sample] = Planner(pair_costs(self) if others is None else others.costs)
+                self._planners[do_sample] = Planner(pair_costs(self) if others is None else others.measured)
             return self._planners[do_sample]
 
 

@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 
 from specvlm.planning.average import Average
 
-CONFIDENCES = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
+CONFIDENCES = (0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99)
 """Where one class of the draft's confidence ends and the next begins."""
 
 PRIOR = 4.0
 """For how many observations a first belief counts."""
 
-MEMORY = 0.995
-"""What an observation still counts for after the next one of its kind: it is forgotten by half after 140."""
+MEMORY = 0.99
+"""What a tree still counts for after the next one, even where that one has nothing to tell: bad luck is forgotten, and
+what it ruled out is tried again."""
 
 FIRST_BELIEF = 0.8
-"""How many guesses in a row go on being right, before there is any experience."""
+"""How often a branch that was right so far is right once more, before there is any experience."""
+
+FIRST_DEPTH = 2
+"""How deep the first guesses are. Later ones may be twice as deep as any whose parents were right."""
 
 
 @dataclass
@@ -33,25 +37,37 @@ class Acceptance:
     by_confidence: list[Average] = field(default_factory=lambda: [Average(MEMORY) for _ in range(len(CONFIDENCES) + 1)])
     by_depth: list[Average] = field(default_factory=list)
 
+    @property
+    def max_depth(self) -> int:
+        """How deep to guess at most: a draft that nobody knows is trusted step by step."""
+        return max(FIRST_DEPTH, 2 * len(self.by_depth))
+
     def of_guess(self, confidence: float) -> float:
         """The chance that a guess is right whose parent is. `confidence` is the draft's probability of it."""
         return self.by_confidence[bisect_right(CONFIDENCES, confidence)].value(confidence, PRIOR)
 
-    def at_depth(self, depth: int) -> float:
-        """The chance that a branch goes on to a `depth` of 1 or more if it has come to the one before.
+    def at_depths(self, num_depths: int) -> list[float]:
+        """The chance that a branch goes on to a depth of 1, 2, ... if it has come to the one before.
 
         What is known of shallower depths is believed of deeper ones, where there is less experience.
         """
-        belief = FIRST_BELIEF
-        for frequency in self.by_depth[:depth]:
-            belief = frequency.value(belief, PRIOR)
-        return belief
+        chances, belief = [], FIRST_BELIEF
+        for depth in range(num_depths):
+            if depth < len(self.by_depth):
+                belief = self.by_depth[depth].value(belief, PRIOR)
+            chances.append(belief)
+        return chances
 
     def learn(self, guesses: Iterable[tuple[float, bool]], reached: int, offered: int) -> None:
         """From one tree: confidence in each guess whose parent was right, and whether it was; how deep the target
         followed; and how deep it could have followed, had one more guess been right."""
+        hits, trials = [0.0] * len(self.by_confidence), [0.0] * len(self.by_confidence)
         for confidence, right in guesses:
-            self.by_confidence[bisect_right(CONFIDENCES, confidence)].add(right)
+            place = bisect_right(CONFIDENCES, confidence)
+            hits[place] += right
+            trials[place] += 1
+        for average, hit, trial in zip(self.by_confidence, hits, trials, strict=True):
+            average.add(hit, trial)
         self.by_depth += [Average(MEMORY) for _ in range(offered - len(self.by_depth))]
-        for depth in range(1, offered + 1):
-            self.by_depth[depth - 1].add(depth <= reached)
+        for depth, average in enumerate(self.by_depth, start=1):
+            average.add(float(depth <= reached), float(depth <= offered))

@@ -15,8 +15,9 @@ class Average:
     total: float = 0.0
     weight: float = 0.0
 
-    def add(self, total: Number, weight: Number = 1) -> None:
-        """Observe `weight` things that make `total` together: tokens and rounds, hits and trials."""
+    def add(self, total: Number, weight: Number = 1.0) -> None:
+        """Observe `weight` things that make `total` together: tokens and rounds, hits and trials. With a weight of 0
+        time passes, and nothing was seen."""
         self.total, self.weight = self.memory * self.total + total, self.memory * self.weight + weight
 
     def value(self, belief: float, strength: float = 0.0) -> float:

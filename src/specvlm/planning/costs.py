@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+
+from specvlm.planning.average import Number
+
+LEAST = 1e-9
+"""Seconds of any forward."""
 
 
 @dataclass(frozen=True)
@@ -18,15 +23,26 @@ class Costs:
 
     where `base` runs straight from one measured count of rows to the next, and in proportion beyond the last. It never
     falls: more rows are more work, whatever a clock said.
+
+    Errors: ValueError for counts of rows that don't increase, or seconds that fall, or are none.
     """
 
     rows: tuple[int, ...]
-    base: tuple[float, ...]
-    per_token: float
-    per_pair: float
+    base: tuple[Number, ...]
+    per_token: Number
+    per_pair: Number
+
+    def __post_init__(self) -> None:
+        rows_increase = all(few < many for few, many in pairwise((0, *self.rows)))
+        base_never_falls = all(less <= more for less, more in pairwise((LEAST, *self.base)))
+        all_finite = np.isfinite([*self.base, self.per_token, self.per_pair]).all()
+        none_negative = self.per_token >= 0 and self.per_pair >= 0
+        fits = 0 < len(self.rows) == len(self.base)
+        if not (fits and rows_increase and base_never_falls and all_finite and none_negative):
+            raise ValueError(f"no forward costs {self}")
 
     @classmethod
-    def fit(cls, measured: Mapping[tuple[int, int], float]) -> Costs:
+    def fit(cls, measured: Mapping[tuple[int, int], Number]) -> Costs:
         """From seconds by (rows, cached): all counts of rows at the fewest cached tokens, some of them at more.
 
         Errors: ValueError for fewer than two counts of rows, or one number of cached tokens.
@@ -37,15 +53,20 @@ class Costs:
         if len(rows) < 2 or not longer:
             raise ValueError(f"costs need two counts of rows and two numbers of cached tokens, not {list(measured)}")
         added = np.array([seconds - measured[count, short] for (count, _), seconds in longer.items()])
-        terms = np.array([(cached - short, count * (cached - short)) for count, cached in longer])
-        per_token, per_pair = (max(0.0, float(term)) for term in np.linalg.lstsq(terms, added, rcond=None)[0])
+        terms = np.array([(cached - short, count * (cached - short)) for count, cached in longer], dtype=float)
+        per_token, per_pair = _not_negative(terms, added)
         base = [measured[count, short] - short * (per_token + count * per_pair) for count in rows]
-        return cls(tuple(rows), tuple(accumulate((max(0.0, each) for each in base), max)), per_token, per_pair)
+        return cls(tuple(rows), tuple(_never_falling(max(LEAST, each) for each in base)), per_token, per_pair)
 
     @classmethod
-    def of(cls, seconds: Callable[[int, int], float], rows: Sequence[int], cached: Sequence[int] = (0, 8192)) -> Costs:
+    def of(cls, seconds: Callable[[int, int], Number], rows: Sequence[int], cached: Sequence[int] = (0, 8192)) -> Costs:
         """Those of a machine that only exists on paper."""
         return cls.fit({(count, length): seconds(count, length) for count in rows for length in cached})
+
+    def __mul__(self, times: Number) -> Costs:
+        """Those of a model whose every forward takes so many times as long."""
+        base = tuple(times * each for each in self.base)
+        return replace(self, base=base, per_token=times * self.per_token, per_pair=times * self.per_pair)
 
     def forward(self, rows: int, cached: int) -> float:
         """Seconds."""
@@ -57,4 +78,43 @@ class Costs:
         else:
             (few, less), (many, more) = ((self.rows[i], self.base[i]) for i in (place - 1, place))
             base = less + (more - less) * (rows - few) / (many - few)
-        return base + cached * (self.per_token + rows * self.per_pair)
+        return float(base + cached * (self.per_token + rows * self.per_pair))
+
+
+@dataclass(frozen=True)
+class PairCosts:
+    """Those of a target and its draft."""
+
+    target: Costs
+    draft: Costs
+    draft_reads: bool = True
+    """Whether the draft reads a prompt of its own. A target that drafts for itself has read it."""
+
+    def reading(self, num_tokens: int) -> float:
+        """Seconds that the draft needs for its prompt."""
+        return self.draft.forward(num_tokens, num_tokens // 2) if self.draft_reads else 0.0
+
+
+def _not_negative(terms: np.ndarray, added: np.ndarray) -> tuple[float, float]:
+    """The least squares of two coefficients, neither below 0."""
+    first, second = np.linalg.lstsq(terms, added, rcond=None)[0]
+    if first >= 0 and second >= 0:
+        return float(first), float(second)
+    alone = [max(0.0, float(term @ added / (term @ term))) for term in terms.T]
+    misses = [float(((added - each * term) ** 2).sum()) for each, term in zip(alone, terms.T, strict=True)]
+    return (alone[0], 0.0) if misses[0] <= misses[1] else (0.0, alone[1])
+
+
+def _never_falling(values: Iterable[float]) -> list[float]:
+    """The nearest row of numbers that never falls: neighbours in the wrong order share their mean.
+
+    (Pool adjacent violators; Ayer et al., doi:10.1214/aoms/1177728423.)
+    """
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        mean, size = value, 1
+        while pools and pools[-1][0] > mean:
+            before, more = pools.pop()
+            mean, size = (before * more + mean * size) / (more + size), more + size
+        pools.append((mean, size))
+    return [mean for mean, size in pools for _ in range(size)]

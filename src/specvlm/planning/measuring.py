@@ -21,94 +21,132 @@ from specvlm.engine.decoder import Decoder
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family, Pair
-from specvlm.planning.costs import Costs
-from specvlm.planning.planner import PairCosts
+from specvlm.planning.costs import Costs, PairCosts
 
 log = logging.getLogger(__name__)
 
-ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 256)
+"""Counts of rows: those of trees, and one from which the time to read a prompt is reckoned."""
+
 LONG_ROWS = (1, 8, 32)
 """Counts of rows that are measured behind a long cache too."""
 
 SHORT, LONG = 64, 4096
 """Cached tokens."""
 
-TURNS = 3
+TURNS, MOST_TURNS = 3, 15
 """All counts of rows come once in a turn, so that a disturbance doesn't hit one of them alone."""
 
-ENOUGH_SECONDS, MOST_TURNS = 0.5, 15
-"""Turns go on for so long, or so many times: short forwards are easily disturbed."""
+ENOUGH_SECONDS, MOST_SECONDS = 0.5, 30.0
+"""Turns go on for so long: short forwards are easily disturbed. After so long they end, even the first one."""
 
-FORMAT = 1
+TOO_RESTLESS = 1.5
+"""How many times as long as the least the middle time may be: of a measurement that is worth keeping."""
+
+FORMAT = 2
 """Of the files, and of the way to measure: another number, and all is measured again."""
 
 
 def pair_costs(pair: Pair, *, fresh: bool = False) -> PairCosts:
     """Those of both models, from disk if they were measured before on such a machine; `fresh` measures again."""
     target = costs(pair.target, fresh=fresh)
-    return PairCosts(target, costs(pair.draft, fresh=fresh) if isinstance(pair.draft, Family) else target)
+    if isinstance(pair.draft, Family):
+        return PairCosts(target, costs(pair.draft, fresh=fresh))
+    return PairCosts(target, target, draft_reads=False)
 
 
 def costs(family: Family, *, fresh: bool = False) -> Costs:
-    """What forwards of a model cost on this machine. Nothing about it may be changed meanwhile."""
+    """What forwards of a model cost on this machine. Nothing about the model may be changed meanwhile."""
     facts = _facts(family)
-    path = folder() / f"{hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]}.json"
-    if not fresh:
-        with suppress(OSError, ValueError, KeyError, TypeError):  # not there, or not whole
-            known = json.loads(path.read_text())["costs"]
-            return Costs(tuple(known["rows"]), tuple(known["base"]), known["per_token"], known["per_pair"])
-    log.info("measuring what forwards of %s cost on this machine", family.name)
-    measured = measure(family.decoder)
-    with suppress(OSError):  # a disk that can't be written to costs time, not the answer
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_suffix(f".{os.getpid()}")
-        whole.write_text(json.dumps({"costs": asdict(measured), "facts": facts}, indent=1, default=str))
-        whole.replace(path)
-    return measured
+    known = None if fresh else _read(facts)
+    if known is None:
+        log.info("measuring what forwards of %s cost on this machine: once, and kept on disk", family.name)
+        known, unrest = measure(family.decoder)
+        if unrest < TOO_RESTLESS:
+            _write(facts, known)
+        else:
+            log.warning("this machine was busy with something else: what was measured is rough, and isn't kept")
+    return known
 
 
 def folder() -> Path:
-    """Where costs are kept."""
+    """Where costs are kept. Errors: RuntimeError where there is no home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specvlm" / "costs"
 
 
-def measure(decoder: Decoder, rows: Sequence[int] = ROWS, lengths: tuple[int, int] = (SHORT, LONG)) -> Costs:
-    """Time forwards over trees behind a short and a long cache. Takes a second, or a minute where a forward does."""
-    seconds: dict[tuple[int, int], float] = {}
+def _file(facts: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    return folder() / f"{key[:24]}.json"
+
+
+def _read(facts: dict[str, Any]) -> Costs | None:
+    """None if there is nothing, or nothing whole."""
+    with suppress(OSError, RuntimeError, ValueError, KeyError, TypeError):
+        known = json.loads(_file(facts).read_text())["costs"]
+        return Costs(tuple(known["rows"]), tuple(known["base"]), known["per_token"], known["per_pair"])
+    return None
+
+
+def _write(facts: dict[str, Any], known: Costs) -> None:
+    """A disk that can't be written to costs time, not the answer."""
+    with suppress(OSError, RuntimeError):
+        path = _file(facts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path.with_suffix(f".{os.getpid()}")
+        whole.write_text(json.dumps({"costs": asdict(known), "facts": facts}, indent=1, default=str))
+        whole.replace(path)
+
+
+def measure(
+    decoder: Decoder, rows: Sequence[int] = ROWS, lengths: tuple[int, int] = (SHORT, LONG)
+) -> tuple[Costs, float]:
+    """Time forwards over trees behind a short and a long cache. Takes a second, or a minute where a forward does.
+
+    Returns the costs, by the least time of each forward, since a disturbance only ever makes it longer; and how many
+    times as long the middle one was, on the whole.
+    """
+    times: dict[tuple[int, int], list[float]] = {}
     for length in lengths:
-        cache = _filled(decoder, length, max(rows))
-        counts = rows if length == lengths[0] else [count for count in LONG_ROWS if count in rows]
-        times: dict[int, list[float]] = {count: [] for count in counts}
-        begun = time.perf_counter()
-        for turn in range(1 + MOST_TURNS):
-            for count in counts:
-                start = time.perf_counter()
-                _step(decoder, cache, length, count)
-                if turn:  # the first one warms up
-                    times[count].append(time.perf_counter() - start)
-            if turn >= TURNS and time.perf_counter() - begun > ENOUGH_SECONDS:
-                break
-        seconds |= {(count, length): statistics.median(each) for count, each in times.items()}
-    return Costs.fit(seconds)
+        counts = rows if length == lengths[0] else [count for count in rows if count in LONG_ROWS]
+        times |= {(count, length): each for count, each in _time(decoder, counts, length).items()}
+    unrest = statistics.median(statistics.median(each) / min(each) for each in times.values())
+    return Costs.fit({point: min(each) for point, each in times.items()}), unrest
+
+
+def _time(decoder: Decoder, counts: Sequence[int], length: int) -> dict[int, list[float]]:
+    """Seconds of forwards over so many rows behind `length` tokens."""
+    cache, begun = _filled(decoder, length, max(counts)), time.perf_counter()
+    times: dict[int, list[float]] = {count: [] for count in counts}
+    for turn in range(1 + MOST_TURNS):
+        for count in counts:
+            start = time.perf_counter()
+            _step(decoder, cache, length, count)
+            if turn:  # the first one warms up
+                times[count].append(time.perf_counter() - start)
+        passed = time.perf_counter() - begun
+        if (turn >= TURNS and passed > ENOUGH_SECONDS) or (turn and passed > MOST_SECONDS):
+            break
+    return times
 
 
 def _filled(decoder: Decoder, length: int, room: int) -> TreeCache:
     """A cache with so many tokens in it, of which only the time to look at them matters."""
-    cache = decoder.new_cache(length + room)
+    cache = decoder.new_cache(0)
+    cache.reserve(length + room)  # even if no answer of this model may be that long
     _step(decoder, cache, 0, 1)
     for layer in cache.layers:
-        layer.keys.normal_()
-        layer.values.normal_()
+        dice = torch.Generator(layer.keys.device).manual_seed(0)  # the global one belongs to whoever samples
+        layer.keys.normal_(generator=dice)
+        layer.values.normal_(generator=dice)
         layer.length = length
     return cache
 
 
 def _step(decoder: Decoder, cache: TreeCache, length: int, count: int) -> None:
-    """One forward over a chain, undone."""
-    mask = None
-    if count > 1:
-        mask = torch.ones(count, length + count, dtype=torch.bool).tril_(length)
-    decoder.step(torch.arange(count), length + torch.arange(count)[None], mask, cache)
+    """One forward over a chain of different tokens (the same one would go to the same experts), undone."""
+    mask = torch.ones(count, length + count, dtype=torch.bool).tril_(length) if count > 1 else None
+    places = torch.arange(count)
+    decoder.step(places % decoder.vocab_size, (length + places)[None], mask, cache)
     synchronize()
     cache.truncate(length)
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from specvlm.engine.kv_cache import KVCache
 from specvlm.engine.stats import Stats
 from specvlm.planning.average import Average
-from specvlm.planning.costs import Costs
-from specvlm.planning.experience import Experience, Trials
-from specvlm.planning.ratios import Ratios, Rounds
-from specvlm.planning.tree import MAX_DEPTH, Now, PlannedTree
+from specvlm.planning.costs import PairCosts
+from specvlm.planning.experience import Experience
+from specvlm.planning.prices import Prices
+from specvlm.planning.purse import Purse
+from specvlm.planning.ratios import Ratios
+from specvlm.planning.tree import PlannedTree
 
 ANSWER_LENGTH = 128.0
-"""Tokens of an answer, before any was seen."""
+"""Tokens behind the first one of an answer, before any was seen; it counts for one answer."""
 
-HOPE = 0.5
-"""The share of the decoding time that is believed to be saved, before there is any experience."""
+HOPE, PATIENCE = 2.0, 16.0
+"""The speedup that is hoped for before there is any experience, and for how many plain forwards that counts."""
 
 RECENT = 0.9
 """What an answer's length still counts for after the next one."""
 
+MOST = 64.0
+"""Forwards in the purse of answers at most."""
 
-@dataclass(frozen=True)
-class PairCosts:
-    """Measured forwards of a target and its draft (for a target that is its own draft, the same twice)."""
-
-    target: Costs
-    draft: Costs
+TRUST, FADING = 8.0, 0.8
+"""For how many draft forwards the measured costs count, and what those of an answer count for after the next one."""
 
 
 @final
@@ -39,43 +39,66 @@ class Planner:
     Greedy and sampled answers teach it different things: make one for each.
     """
 
-    costs: PairCosts
+    measured: PairCosts
     experience: Experience = field(default_factory=Experience)
     ratios: Ratios = field(default_factory=Ratios)
-    answers: Trials = field(default_factory=lambda: Trials(patience=2))
+    purse: Purse = field(default_factory=lambda: Purse(0.0, MOST, MOST))
     lengths: Average = field(default_factory=lambda: Average(RECENT))
+    dearer: Average = field(default_factory=lambda: Average(FADING))
+    """How many times dearer drafting was in answers, beside verifying, than by what was measured."""
+
+    @property
+    def costs(self) -> PairCosts:
+        """What was measured, mended by what answers took: caches gone cold, a disturbed clock, all that surrounds a
+        forward."""
+        return replace(self.measured, draft=self.measured.draft * self.dearer.value(1.0, TRUST))
 
     def expected_length(self, most: int) -> float:
-        """Tokens that an answer of at most so many will have."""
-        return min(float(most), self.lengths.value(ANSWER_LENGTH))
+        """Tokens behind the first one of an answer of at most so many."""
+        return max(1.0, min(most - 1.0, self.lengths.value(ANSWER_LENGTH, 1.0)))
 
     def pruning_ratio(self, num_prompt_tokens: int, num_video_tokens: int, max_new_tokens: int) -> float:
         """How many of the video tokens to take from the draft: the best for an answer of the usual length."""
-        length = max(2.0, self.expected_length(max_new_tokens))
-        target, draft = self.costs.target, self.costs.draft
-
-        def seconds_per_token(ratio: float, like: Rounds, luck: float) -> float:
-            seen = num_prompt_tokens - round(num_video_tokens * ratio)
-            guessing = like.draft_forwards.value(0.0) * draft.forward(1, seen + round(length / 2))
-            checking = target.forward(1 + round(like.guesses.value(0.0)), num_prompt_tokens)
-            return draft.forward(seen, 0) / length + (guessing + checking) / (luck * like.tokens.value(1.0))
-
-        return self.ratios.best(seconds_per_token)
+        costs = self.costs
+        plain = costs.target.forward(1, num_prompt_tokens) * self.expected_length(max_new_tokens)
+        return self.ratios.best(
+            lambda ratio: costs.reading(num_prompt_tokens - round(num_video_tokens * ratio)) / plain
+        )
 
     def drafts(self, num_prompt_tokens: int, num_draft_tokens: int, max_new_tokens: int) -> bool:
         """Whether the draft should read its prompt at all."""
-        now = Now(self.costs.target, self.costs.draft, self.experience, num_prompt_tokens, num_draft_tokens)
-        plain = self.expected_length(max_new_tokens) * now.verify(0)
-        saved = 1 - 1 / (now.verify(0) * now.rate) if self.experience.pace.weight else HOPE
-        reading = now.draft.forward(num_draft_tokens, 0)
-        return self.answers.ask(reading < saved * plain and now.worth(1.0, 0, 1, 0, MAX_DEPTH) > 0)
+        prices = Prices.now(self.costs, self.experience, num_prompt_tokens, num_draft_tokens)
+        reading = self.costs.reading(num_draft_tokens) / self.costs.target.forward(1, num_prompt_tokens)
+        saved = (1 - 1 / self.experience.speedup.value(HOPE, PATIENCE)) * self.expected_length(max_new_tokens)
+        pays = reading < saved and prices.worth_beginning(len(prices.chances)) > 0
+        return self.purse.allows(0.0 if pays else reading)
 
     def shape(self, target_cache: KVCache, draft_cache: KVCache) -> PlannedTree:
-        """That of the trees of one answer."""
-        return PlannedTree(self.costs.target, self.costs.draft, self.experience, (target_cache, draft_cache))
+        """That of the trees of one answer, whose costs hang on what its caches hold."""
+        costs, experience = self.costs, self.experience
+        return PlannedTree(lambda: Prices.now(costs, experience, target_cache.length, draft_cache.length), experience)
 
     def learn(self, ratio: float | None, num_tokens: int, stats: Stats) -> None:
         """From an answer of so many tokens whose draft was given a prompt pruned by `ratio`; None: it had no draft."""
-        self.lengths.add(num_tokens)
-        if ratio is not None:
-            self.ratios.learn(ratio, num_tokens - 1, stats.num_rounds, stats.num_draft_forwards, stats.num_drafted)
+        behind = num_tokens - 1
+        self.lengths.add(behind)
+        if ratio is None:
+            self.purse.settle(behind, behind)
+            self.experience.purse.settle(behind, behind)
+            return
+        costs, cached = self.costs, stats.num_prompt_tokens
+        seen = cached - stats.num_video_tokens + stats.num_kept
+        plain = costs.target.forward(1, cached)
+        verifying = sum(costs.target.forward(len(each.tree), cached) for each in stats.rounds)
+        drafting = stats.num_draft_forwards * costs.draft.forward(1, seen)
+        decoding = (verifying + drafting) / plain + stats.num_second_looks
+        self.ratios.learn(ratio, behind, decoding)
+        self.purse.settle(behind, decoding + costs.reading(seen) / plain)
+        measured = stats.num_draft_forwards * self.measured.draft.forward(1, seen) / verifying
+        self._time(stats, measured)
+
+    def _time(self, stats: Stats, measured: float) -> None:
+        """Compare what drafting took, beside verifying, with what it should have taken by what was `measured`."""
+        took, forwards = stats.phases.get("draft", 0.0), stats.num_draft_forwards
+        dearer = took / stats.phases["verify"] / measured if forwards else 1.0
+        self.dearer.add(forwards * dearer, forwards)

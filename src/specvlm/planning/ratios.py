@@ -11,49 +11,46 @@ RATIOS = (0.0, 0.5, 0.75, 0.9, 0.95)
 FIRST = 0.9
 """The paper's (arXiv:2508.16201)."""
 
-HOPE = 1.1
-"""By how much more tokens a round might have at a lower ratio than at any that was tried."""
+HOPE = 0.95
+"""What a token might take if the draft sees more than it did at the next ratio that was tried, which took 1."""
 
-RECENT = 0.8
-"""What an answer still counts for after the next one at the same ratio."""
+PRIOR = 128.0
+"""For how many tokens a belief counts."""
 
-
-@dataclass
-class Rounds:
-    """What a round is like at one ratio."""
-
-    tokens: Average = field(default_factory=lambda: Average(RECENT))
-    draft_forwards: Average = field(default_factory=lambda: Average(RECENT))
-    guesses: Average = field(default_factory=lambda: Average(RECENT))
+MEMORY = 0.98
+"""What an answer still counts for after the next one, at whatever ratio: one bad answer condemns none for good."""
 
 
 @dataclass
 class Ratios:
-    """What rounds were like at each ratio that was tried."""
+    """How long a token took at each ratio, in plain forwards of the target, without reading the draft's prompt."""
 
-    tried: dict[float, Rounds] = field(default_factory=dict)
+    tried: dict[float, Average] = field(default_factory=lambda: {ratio: Average(MEMORY) for ratio in RATIOS})
 
-    def best(self, seconds_per_token: Callable[[float, Rounds, float], float]) -> float:
-        """The ratio of the least `seconds_per_token(ratio, rounds like those, so many times their tokens)`.
+    def best(self, reading: Callable[[float], float]) -> float:
+        """The ratio at which a token should take least, with `reading(ratio)` forwards for its share of the prompt."""
+        times = self.believed()
+        return min(times, key=lambda ratio: times[ratio] + reading(ratio))
 
-        A ratio that wasn't tried is believed to do as well as the nearest one that was: a little better if the draft
-        would see more than ever. So it is tried if that much would make it the best, and judged by its own record then.
+    def believed(self) -> dict[float, float]:
+        """How long a token takes, at the first ratio to try, or at each of them once one was tried.
+
+        What wasn't tried lately is believed to be like the next ratio above, or a little better, as its draft sees
+        more: so that it is tried where that would make it the best, and judged by its own record then.
         """
-        if not self.tried:
-            return FIRST
+        known = [average for average in self.tried.values() if average.weight]
+        if not known:
+            return {FIRST: 1.0}
+        belief, times = known[-1].value(1.0), {}
+        for ratio in reversed(RATIOS):
+            times[ratio] = self.tried[ratio].value(belief, PRIOR)
+            belief = HOPE * times[ratio]
+        return times
 
-        def seconds(ratio: float) -> float:
-            if ratio in self.tried:
-                return seconds_per_token(ratio, self.tried[ratio], 1.0)
-            nearest = self.tried[min(self.tried, key=lambda tried: abs(tried - ratio))]
-            return seconds_per_token(ratio, nearest, HOPE if ratio < min(self.tried) else 1.0)
-
-        return min(RATIOS, key=seconds)
-
-    def learn(self, ratio: float, tokens: int, rounds: int, draft_forwards: int, guesses: int) -> None:
-        """From one answer: tokens behind the first, target forwards, the draft's, guesses in all trees."""
-        if rounds:
-            like = self.tried.setdefault(ratio, Rounds())
-            like.tokens.add(tokens, rounds)
-            like.draft_forwards.add(draft_forwards, rounds)
-            like.guesses.add(guesses, rounds)
+    def learn(self, ratio: float, num_tokens: int, forwards: float) -> None:
+        """From one answer: so many tokens in the time of so many plain forwards. Nothing is learnt of other ratios than
+        RATIOS."""
+        if ratio in self.tried:
+            for other, average in self.tried.items():
+                seen = other == ratio
+                average.add(seen * forwards, seen * num_tokens)

@@ -5,6 +5,11 @@ VENV   ?= .venv
 JOBS   ?= 2
 ARGS   ?=
 
+# What the benches ask. A prefill of 3,000 tokens by 7 billion parameters takes minutes on two cores: hence few arms there.
+POCKET_BENCH ?= --video-tokens 144,288 --new-tokens 64,128 --ratios 0.5,0.9
+LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000
+QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto
+
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 log   := $(VENV)/install.log
@@ -12,7 +17,7 @@ log   := $(VENV)/install.log
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity lint format pocket pocket-eval vision clean
+.PHONY: help install demo test parity lint format pocket pocket-eval vision bench bench-quick clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +53,16 @@ pocket-eval: $(ready) ## how well a pocket pair sees, and how pruning changes wh
 
 vision: $(ready) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
+
+bench-quick: $(ready) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
+	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench
+	$(bin)/specvlm bench --pair pocket-qwen2_5_vl $(POCKET_BENCH) --out docs/bench
+	$(bin)/python -m specvlm.bench.performance
+
+bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and most of an hour on two cores
+	$(bin)/specvlm bench --pair llava-onevision-7b+0.5b $(LLAVA_BENCH) --out docs/bench
+	$(bin)/specvlm bench --pair qwen2.5-vl-7b+3b $(QWEN_BENCH) --out docs/bench
+	$(bin)/python -m specvlm.bench.performance
 
 clean: ## remove .venv, caches and built packages
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

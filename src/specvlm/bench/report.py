@@ -183,6 +183,11 @@ SECTIONS: tuple[Section, ...] = (speeds, phases, limits, steps, growth)
 """In this order everywhere. What `specvlm.bench.suite.EXTRAS` adds to a document is shown by one more function here."""
 
 
+def stem(document: Document) -> str:
+    """What a document's files are called, but for their endings."""
+    return f"{document['bench']['pair']}-{document['bench']['dtype']}"
+
+
 def grids(document: Document, sections: Sequence[Section] = SECTIONS) -> list[Grid]:
     return [grid for section in sections for grid in section(document)]
 

@@ -40,7 +40,6 @@ REPEATS = 3
 WARM_UP_FRAMES = 4
 """Of the film that a widened pair is warmed up with: a whole prompt would take minutes in each arm."""
 
-STEP_REPEATS = 5
 SHORT = 300
 """Cached tokens of the shorter of the two series of single forwards."""
 
@@ -64,12 +63,14 @@ class Setup:
     repeats: int = REPEATS
     exact_length: bool = False
     rows: tuple[int, ...] = ROWS
+    cached: tuple[int, ...] = ()
+    """Behind how many tokens single forwards are measured; none: behind few, and behind the longest prompt."""
     options: Options = field(default_factory=lambda: Options(do_sample=False))
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *DTYPES):
             raise OptionError(f"dtype must be {' or '.join(DTYPES)}, not {self.dtype!r}")
-        for name in ("video_tokens", "new_tokens", "rows"):
+        for name in ("video_tokens", "new_tokens", "rows", "cached"):
             if any(count < 1 for count in getattr(self, name)):
                 raise OptionError(f"{name} must be 1 or more each, not {', '.join(map(str, getattr(self, name)))}")
         if not self.new_tokens:
@@ -131,11 +132,8 @@ def measure(subject: Subject, setup: Setup, machine: Machine, say: Say = lambda 
             extras[name] = extra(subject, shot[0][2], setup.options)
     say("Measuring single forwards")
     longest = max(typical(cell.comparison.runs["ar"]).num_prompt_tokens for cell in cells)
-    steps = [
-        step
-        for cached in ([SHORT, longest] if longest > 2 * SHORT else [longest])
-        for step in measure_steps(vlm.target, cached, setup.rows, STEP_REPEATS)
-    ]
+    lengths = setup.cached or ((SHORT, longest) if longest > 2 * SHORT else (longest,))
+    steps = [step for cached in lengths for step in measure_steps(vlm.target, cached, setup.rows, setup.repeats)]
     return _document(subject, setup, machine, cells, steps, extras)
 
 

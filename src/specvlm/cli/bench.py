@@ -26,12 +26,12 @@ WIDTH = 140
 def bench(
     pair: Annotated[str, typer.Option(help=f"Which pair: {NAMES}.")] = "pocket-llava_onevision",
     video_tokens: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="About so many video tokens in a prompt, or several: 500,3000 (default: as 32 frames have; "
             "3,000 for widened pairs)."
         ),
-    ] = "",
+    ] = None,
     new_tokens: Annotated[str, typer.Option(help="Most tokens of an answer, or several: 64,128.")] = "128",
     ratios: Annotated[str, typer.Option(help="Pruning ratios: each makes an arm of its own out of `specvlm`.")] = "0.9",
     arms: Annotated[
@@ -42,6 +42,13 @@ def bench(
         str | None, typer.Option(help="`bfloat16` or `float32` (default: float32 for pocket pairs, else bfloat16).")
     ] = None,
     repeats: Annotated[int, typer.Option(help="Runs of each arm, in turns; figures are medians.")] = 3,
+    cached: Annotated[
+        str | None,
+        typer.Option(
+            help="Behind how many cached tokens single forwards are measured, such as 300,6000 (default: 300 and the "
+            "longest prompt)."
+        ),
+    ] = None,
     exact_length: Annotated[
         bool, typer.Option("--exact-length", help="Take the end from the answers: all have exactly --new-tokens.")
     ] = False,
@@ -64,7 +71,7 @@ def bench(
         from specvlm.bench.suite import run
 
         silence()
-        setup = _setup(pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, exact_length)
+        setup = _setup(pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length)
         if plot or html or out:
             plots.require()
         if threads is not None:
@@ -87,12 +94,13 @@ def bench(
 
 def _setup(
     pair: str,
-    video_tokens: str,
+    video_tokens: str | None,
     new_tokens: str,
     ratios: str,
     arms: str | None,
     dtype: str | None,
     repeats: int,
+    cached: str | None,
     exact_length: bool,
 ) -> Setup:
     from specvlm.bench.suite import Setup
@@ -105,16 +113,17 @@ def _setup(
         ratios=tuple(_numbers("ratios", ratios, float)),
         dtype=dtype,
         repeats=repeats,
+        cached=tuple(_numbers("cached", cached, int)),
         exact_length=exact_length,
         **given,
     )
 
 
-def _numbers(name: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
+def _numbers(name: str, text: str | None, kind: Callable[[str], Number]) -> list[Number]:
     from specvlm.errors import OptionError
 
     try:
-        return [kind(part) for part in _parts(text)]
+        return [kind(part) for part in _parts(text or "")]
     except ValueError:
         raise OptionError(f"{name}: numbers with commas between them are wanted, not {text!r}") from None
 
@@ -125,11 +134,12 @@ def _parts(text: str) -> list[str]:
 
 def _keep(document: dict[str, Any], folder: Path) -> None:
     from specvlm.bench import plots
+    from specvlm.bench.report import stem
 
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"{document['bench']['pair']}-{document['bench']['dtype']}"
-    (folder / f"{stem}.json").write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    plots.write(document, folder / f"{stem}.png")
+    name = stem(document)
+    (folder / f"{name}.json").write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    plots.write(document, folder / f"{name}.png")
 
 
 def _refuse_differences(document: dict[str, Any]) -> None:

@@ -1,0 +1,108 @@
+"""docs/performance.md, made of what `specvlm bench --out docs/bench` left: `python -m specvlm.bench.performance`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from specvlm.bench.renderings import markdown
+from specvlm.bench.report import Document, Grid, grids, introduction, stem
+
+PAGE = Path("docs/performance.md")
+FOLDER = Path("docs/bench")
+
+OPENING = """\
+# Performance
+
+<!-- Written by `python -m specvlm.bench.performance` out of the files in docs/bench; a test fails when it is stale. -->
+
+Every figure on this page was measured by `make bench-quick` (the embedded pairs) or `make bench` (real shapes too), all
+that stands under one pair in one run, its arms in turns. Beside each speedup stands how exact the arm's answers were:
+all of them are compared with stock Hugging Face `generate`, token by token."""
+
+HOW_TO_READ = "How to read the tables"
+
+CHAPTERS: dict[str, Callable[[Document], Iterator[Grid]]] = {}
+"""What other commands left in the folder, as files called KEY-....json, and the grids to be made of each."""
+
+IN_SUMMARY = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "auto")
+"""Of arms with ratios each counts."""
+
+
+def page(folder: Path, pictures: str) -> str:
+    """The whole page. `pictures` is the folder as seen from the page."""
+    kinds = {path: next((kind for kind in CHAPTERS if path.name.startswith(f"{kind}-")), "") for path in _files(folder)}
+    benches = [_read(path) for path, kind in kinds.items() if not kind]
+    others = [grid for path, kind in kinds.items() if kind for grid in CHAPTERS[kind](_read(path))]
+    parts = [OPENING, *_blocks([summary(benches)])]
+    for document in benches:
+        parts += _chapter(document, pictures)
+    parts += _blocks(others, "##")
+    notes = dict.fromkeys(note for each in benches for grid in grids(each) for note in grid.notes)
+    notes |= dict.fromkeys(note for grid in others for note in grid.notes)
+    parts += [f"## {HOW_TO_READ}", "\n".join(f"- {note}" for note in notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(documents: Iterable[Document]) -> Grid:
+    """All pairs at a glance: each at its longest prompt and answer."""
+    rows = []
+    for document in documents:
+        bench, last = document["bench"], document["cells"][-1]
+        for arm in document["arms"]:
+            here = (arm["video_tokens"], arm["new_tokens"]) == (last["video_tokens"], last["new_tokens"])
+            if here and arm["arm"].partition("@")[0] in IN_SUMMARY:
+                rows.append(
+                    (
+                        f"{bench['pair']}, {bench['dtype']}",
+                        arm["arm"],
+                        str(arm["num_video_tokens"]),
+                        str(arm["tokens"]),
+                        "yes" if arm["identical"] else f"no, {arm['first_divergence']}",
+                        f"{arm['mean_acceptance_length']:.2f}",
+                        f"{arm['decode_speedup']:.2f} x",
+                        f"{arm['end_to_end_speedup']:.2f} x",
+                    )
+                )
+    head = ("pair", "arm", "video tokens", "answer", "same", "acceptance", "decode", "end to end")
+    return Grid("At a glance", head, tuple(rows))
+
+
+def _chapter(document: Document, pictures: str) -> Iterator[str]:
+    name = stem(document)
+    yield f"## {document['bench']['pair']}, {document['bench']['dtype']}"
+    yield from introduction(document)
+    yield f"![Speedups, phases and growth of {name}]({pictures}/{name}.png)"
+    yield from _blocks(grids(document))
+
+
+def _blocks(found: Iterable[Grid], level: str = "###") -> Iterator[str]:
+    for grid in found:
+        yield f"{level} {grid.title}"
+        yield markdown(grid)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def _read(path: Path) -> Document:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m specvlm.bench.performance", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the documents are (default docs/bench)")
+    parser.add_argument("--page", type=Path, default=PAGE, help="what to write (default docs/performance.md)")
+    given = parser.parse_args(arguments)
+    if not _files(given.folder):
+        parser.error(f"there is no document in {given.folder}: run make bench-quick")
+    pictures = Path(os.path.relpath(given.folder, given.page.parent)).as_posix()
+    given.page.write_text(page(given.folder, pictures), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -200,6 +200,11 @@ def test_the_last_round_brings_what_is_wanted(accepted: tuple[int, ...], num_tok
     assert emitted_per_round(stats) == emitted
 
 
+def test_what_nobody_counted_is_not_made_up() -> None:
+    assert emitted_per_round(Stats(num_tokens=7, num_rounds=6)) == [1] * 6
+    assert emitted_per_round(Stats(num_tokens=7, num_rounds=2)) == []
+
+
 class TestSpans:
     @pytest.fixture
     def timeline(self) -> Timeline:

@@ -149,8 +149,12 @@ def _answered(arm: str, generation: Generation) -> Record:
 
 
 def emitted_per_round(stats: Stats) -> list[int]:
-    """Tokens that each target forward after the prefill brought, bonus included; of the last, the wanted ones."""
-    emitted = [each.num_accepted + 1 for each in stats.rounds] or [1] * stats.num_rounds
-    if emitted:
-        emitted[-1] -= sum(emitted) - (stats.num_tokens - 1)
+    """Tokens that each target forward after the prefill brought, bonus included; of the last, the wanted ones.
+
+    Empty where nobody knows: of stock generate's own speculation the forwards were counted, and no more.
+    """
+    if not stats.rounds:
+        return [1] * stats.num_rounds if stats.num_rounds == stats.num_tokens - 1 else []
+    emitted = [each.num_accepted + 1 for each in stats.rounds]
+    emitted[-1] -= sum(emitted) - (stats.num_tokens - 1)
     return emitted

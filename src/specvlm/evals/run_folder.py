@@ -91,15 +91,15 @@ def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, A
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"out: {path} can't be made: {error}") from None
+    if not (path / CONFIG).exists() and (
+        others := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    ):
+        raise OptionError(f"out: {path} is no folder of a run, and not empty: it holds {others[0]}")
     with _alone(path):
         asked = json.loads(json.dumps(asked))  # as it will be read again: a tuple is a list
-        config = {"asked": asked, "sessions": []}
-        if (path / CONFIG).exists():
-            config = _json(path / CONFIG)
-            if difference := _difference(config["asked"], asked):
-                raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
-        elif others := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(".")):
-            raise OptionError(f"out: {path} is no folder of a run, and not empty: it holds {others[0]}")
+        config = _json(path / CONFIG) if (path / CONFIG).exists() else {"asked": asked, "sessions": []}
+        if difference := _difference(config["asked"], asked):
+            raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
         config["sessions"].append(dict(session))
         write_whole(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         results = path / RESULTS
@@ -115,11 +115,15 @@ def _alone(path: Path) -> Iterator[None]:
         import filelock
     except ImportError:
         raise OptionError("a run's folder is locked by filelock: pip install 'specvlm[eval]'") from None
+    lock = filelock.FileLock(path / LOCK)
     try:
-        with filelock.FileLock(path / LOCK, timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise OptionError(f"out: another process is working at {path}: wait for it, or name another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _mend(results: Path) -> list[Record]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from specvlm.bench.roofline import Number
 from specvlm.bench.steps import OURS, Step
 from specvlm.compare import Arm
 
@@ -28,7 +29,7 @@ class Growth:
     intercept: float
 
 
-def line(what: str, over: str, points: Iterable[tuple[float, float]]) -> Growth | None:
+def line(what: str, over: str, points: Iterable[tuple[Number, Number]]) -> Growth | None:
     """The line through points of at least two different places; else None."""
     points = tuple(sorted((float(x), float(y)) for x, y in points))
     if len({x for x, _ in points}) < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import cycle, zip_longest
 from pathlib import Path
@@ -47,24 +48,30 @@ def require() -> None:
 
 def write(document: Mapping[str, Any], path: Path) -> None:
     """The picture as a file, of the kind that its name ends with. Errors: OptionError."""
-    figure = _figure(document)
-    try:
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except ValueError as error:  # an ending that matplotlib doesn't know
-        raise OptionError(f"can't plot to {path.name}: {error}") from None
+    with _style():
+        try:
+            _figure(document).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        except ValueError as error:  # an ending that matplotlib doesn't know
+            raise OptionError(f"can't plot to {path.name}: {error}") from None
 
 
 def svg(document: Mapping[str, Any]) -> str:
     """The picture as an element of an HTML page. Errors: OptionError."""
     file = io.StringIO()
-    _figure(document).savefig(file, format="svg", metadata={"Date": None})
+    with _style():
+        _figure(document).savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     return text[text.index("<svg") :]
 
 
-def _figure(document: Mapping[str, Any]) -> Any:
+def _style() -> AbstractContextManager[None]:
     require()
     import matplotlib as mpl
+
+    return mpl.rc_context(STYLE)
+
+
+def _figure(document: Mapping[str, Any]) -> Any:
     from matplotlib.figure import Figure
 
     last = document["cells"][-1]
@@ -75,17 +82,16 @@ def _figure(document: Mapping[str, Any]) -> Any:
     for over, draw in ((PROMPT, _over_prompt), (ANSWER, _over_answer), (ROWS, partial(_over_rows, stock=stock))):
         if lines := [each for each in growth if each["over"] == over]:
             panels.append(partial(draw, lines=lines))
-    with mpl.rc_context(STYLE):
-        figure = Figure((WIDTH, HEIGHT * math.ceil(len(panels) / 2)), layout="constrained")
-        bench = document["bench"]
-        figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {document['machine']['cpu']}, {bench['date'][:10]}")
-        places = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).flat
-        for axes, draw in zip_longest(places, panels):
-            if draw is None:
-                axes.set_axis_off()
-            else:
-                draw(axes)
-        return figure
+    figure = Figure((WIDTH, HEIGHT * math.ceil(len(panels) / 2)), layout="constrained")
+    bench = document["bench"]
+    figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {document['machine']['cpu']}, {bench['date'][:10]}")
+    places = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).flat
+    for axes, draw in zip_longest(places, panels):
+        if draw is None:
+            axes.set_axis_off()
+        else:
+            draw(axes)
+    return figure
 
 
 def _speedups(axes: Any, arms: Arms) -> None:

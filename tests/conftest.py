@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from typing import Any
 
 from hypothesis import settings
 
 # No test may need the network. huggingface_hub reads this when it is imported, so it stands before any test.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# What the plan measures is kept on disk: no test may find it there, or leave it in anybody's home.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="specvlm-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # A first forward is slow and a shared machine is slower: a deadline per example would fail at random.
 settings.register_profile("specvlm", deadline=None)

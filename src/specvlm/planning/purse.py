@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from specvlm.planning.average import Number
+
 SHARE = 0.01
 """Of the time of plain decoding: what may be lost in the long run."""
 
@@ -27,7 +29,7 @@ class Purse:
         """Whether an attempt that may lose `price` can be afforded, or as much was saved for it as ever is."""
         return self.left >= min(price, self.saved)
 
-    def settle(self, num_tokens: float, forwards: float) -> None:
+    def settle(self, num_tokens: Number, forwards: Number) -> None:
         """`num_tokens` were emitted in the time of so many plain forwards."""
         self.left = min(self.most, self.left + num_tokens - forwards)
         if self.left < self.saved:

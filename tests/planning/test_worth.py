@@ -135,7 +135,7 @@ def test_whoever_gave_up_for_good_would_be_noticed(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("draft_forward", [0.05, 0.3], ids="draft of {}".format)
 def test_costs_that_were_measured_wrong_are_mended_by_answers(draft_forward, times):
     costs = machine(draft_forward)
-    wrong, told = replace(costs, draft=costs.draft * times), texts(16, LENGTH, *GOOD)
+    wrong, told = replace(costs, draft=costs.draft * times), texts(24, LENGTH, *GOOD)
     planner = Planner(wrong)
     mended = sum(answers(planner, costs, told)[-4:])
     assert planner.costs.draft.forward(1, 0) == pytest.approx(draft_forward, rel=0.3)

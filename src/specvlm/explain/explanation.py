@@ -13,15 +13,13 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from specvlm.answering import Generation
-from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.stats import Round, Stats
 from specvlm.errors import OptionError
 from specvlm.explain.places import grid_of
+from specvlm.explain.reading import Reading, watched
 from specvlm.families import Family
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
-from specvlm.prompt import Prompt
-from specvlm.pruning import PruningContext
 from specvlm.text import TextStream
 from specvlm.video import Video
 
@@ -95,8 +93,8 @@ def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = N
     settled = replace(options, num_frames=None, fps=None)
     generation = vlm.generate(clip, question, settled)
     prompt = vlm.prepare(clip, question, settled, Stats())
-    scores, features = _watched(vlm.target, prompt)
-    stages = _stages(options, prompt, generation.stats.kept, scores, features)
+    reading = watched(vlm.target, prompt)
+    stages = _stages(options, reading, generation.stats.kept)
     return Explanation(
         video=Path(clip.name).name,
         question=question,
@@ -104,36 +102,20 @@ def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = N
         options=options,
         words=tuple(_words(vlm.target, generation)),
         trees=tuple(_tree(vlm.target, each) for each in generation.stats.rounds),
-        looks=tuple(_looks(clip, prompt, scores, stages)),
+        looks=tuple(_looks(clip, reading, stages)),
         num_stages=int(stages.max()) if len(stages) else 0,
     )
 
 
-def _watched(target: Family, prompt: Prompt) -> tuple[Float[Tensor, " M"], Float[Tensor, "M D"]]:
-    """The attention that the text behind the video pays to each of its tokens, and their embeddings."""
-    embeds = target.embed(prompt, target.see(prompt))
-    places = prompt.video_mask.nonzero()[:, 0]
-    recorder = ScoreRecorder(places, min(prompt.split, prompt.num_tokens - 1))
-    target.decoder.prefill(embeds, prompt.position_ids, target.decoder.new_cache(prompt.num_tokens), recorder)
-    return recorder.scores().cpu(), embeds.rows[places.to(embeds.rows.device)]
-
-
-def _stages(
-    options: Options,
-    prompt: Prompt,
-    kept: Tensor | None,
-    scores: Float[Tensor, " M"],
-    features: Float[Tensor, "M D"],
-) -> Int[Tensor, " M"]:
+def _stages(options: Options, reading: Reading, kept: Tensor | None) -> Int[Tensor, " M"]:
     """For each video token the stage that kept it, from 1; 0 if it was left out.
 
     A token that some head keeps and the pruner as a whole doesn't (`self_scope="head"`) counts for the last stage.
     """
-    stages = torch.zeros(prompt.num_video_tokens, dtype=torch.long)
+    stages = torch.zeros(reading.prompt.num_video_tokens, dtype=torch.long)
     if kept is None:
         return stages
-    context = PruningContext(kept.shape[-1], prompt.frame_ids, prompt.place_ids, scores, features)
-    by_stage = options.make_pruner().stages(context)
+    by_stage = reading.stages(options.make_pruner(), kept.shape[-1])
     stages[kept.flatten()] = len(by_stage)
     for number, tokens in enumerate(by_stage, start=1):
         stages[tokens] = torch.where(stages[tokens] > 0, number, 0)
@@ -169,7 +151,8 @@ def _shown(target: Family, token: int) -> str:
     return str(target.tokenizer.decode([token]))
 
 
-def _looks(clip: Video, prompt: Prompt, scores: Float[Tensor, " M"], stages: Int[Tensor, " M"]) -> Iterator[Look]:
+def _looks(clip: Video, reading: Reading, stages: Int[Tensor, " M"]) -> Iterator[Look]:
+    prompt, shares = reading.prompt, reading.shares
     placed = prompt.place_ids >= 0
     if not placed.any():
         return
@@ -177,7 +160,6 @@ def _looks(clip: Video, prompt: Prompt, scores: Float[Tensor, " M"], stages: Int
     num_looks = int(frame_ids.max()) + 1
     together = -(-len(clip.frames) // num_looks)  # Qwen-VL takes two frames as one
     grid = grid_of(num_places, clip.frames.shape[2] / clip.frames.shape[1])
-    share = scores / scores.sum().clamp(min=torch.finfo(scores.dtype).tiny)
     for number in range(num_looks):
         mine = (prompt.frame_ids == number) & placed
         frames = clip.frames[number * together : (number + 1) * together]
@@ -187,6 +169,6 @@ def _looks(clip: Video, prompt: Prompt, scores: Float[Tensor, " M"], stages: Int
         yield Look(
             frames=frames if len(frames) else clip.frames[-1:],
             seconds=seconds,
-            scores=share[mine].numpy().reshape(grid),
+            scores=shares[mine].numpy().reshape(grid),
             stages=stages[mine].numpy().reshape(grid),
         )

@@ -8,7 +8,7 @@ question 2    system | video ............ | question 2                        on
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
@@ -77,8 +77,8 @@ class Kept:
         sequence.cache = self.cache
 
     def has_read(self, prompt: Prompt, sequence: Sequence) -> None:
-        """The prompt is there for others, or as much of it as was read."""
-        self.held = Held.of(prompt, sequence).first(min(self.cache.length, prompt.num_tokens))
+        """What the cache has is there for others."""
+        self.held = Held.of(prompt, sequence).first(self.cache.length)
 
     def take_back(self, prompt: Prompt, sequence: Sequence) -> None:
         """The answer ended, or was given up at any point: keep it, but for its last token, which nobody has read.
@@ -86,7 +86,7 @@ class Kept:
         Takes no lock, for it may be called by the garbage collector: `held` changes in one step, and before `lent`.
         """
         self.cache.truncate(prompt.num_tokens + max(0, len(sequence.tokens) - 1))
-        self.held = Held.of(prompt, sequence).first(self.cache.length)
+        self.has_read(prompt, sequence)
         self.lent = False
 
 
@@ -111,10 +111,8 @@ class Known:
         kept, pixels = self._kept, self.prompt.model_inputs.values()
         return sum(p.nbytes for p in pixels) + self._sights.nbytes + (0 if kept is None else kept.cache.nbytes)
 
-    def run(
-        self, pair: Pair, prompt: Prompt, options: Options, sequence: Sequence, on_read: Callable[[], None]
-    ) -> Iterator[tuple[int, ...]]:
-        """`request.run`, from where the prompt leaves those before it. `on_read` is called when all of it was read."""
+    def run(self, pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Iterator[tuple[int, ...]]:
+        """`request.run`, from where the prompt leaves those before it."""
         rounds = request.run(pair, prompt, options, sequence, self._sights)
         mine, first = None, ()
         try:
@@ -131,7 +129,6 @@ class Known:
                     first = tuple(islice(rounds, 1))
                     mine.has_read(prompt, sequence)
                     self._kept = mine
-            on_read()
             yield from first
             yield from rounds
         finally:

@@ -30,7 +30,7 @@ class WatchList:
             raise OptionError(f"max_bytes must be 0 or more, not {max_bytes}")
         self._vlm, self.max_bytes = vlm, max_bytes
         self._memories: dict[Hashable, Memory] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # an answer may be collected, and so end, while its own thread is in here
 
     def watch(self, video: Any, options: Options | None = None, **overrides: Any) -> Watched:
         """`SpecVLM.watch`; what is known of the same video (`video.identity`), seen by the same options, is used again.
@@ -50,7 +50,7 @@ class WatchList:
     def __len__(self) -> int:
         """Videos of which something is known."""
         with self._lock:
-            return sum(memory.nbytes > 0 for memory in self._memories.values())
+            return sum(memory.nbytes > 0 for memory in list(self._memories.values()))
 
     def _recall(self, key: Hashable) -> Memory:
         with self._lock:
@@ -63,7 +63,7 @@ class WatchList:
             for key in list(self._memories):
                 if self._sum() <= self.max_bytes:
                     return
-                del self._memories[key]
+                self._memories.pop(key, None)
 
     def _sum(self) -> int:
-        return sum(memory.nbytes for memory in self._memories.values())
+        return sum(memory.nbytes for memory in list(self._memories.values()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -26,10 +27,13 @@ SETTLED = ("num_frames", "fps", "min_pixels", "max_pixels", "total_pixels", "mor
 
 @final
 class Memory:
-    """Room for what is known of one video. Empty until the first question, and whenever it was told to forget."""
+    """Room for what is known of one video. Empty until the first question, and whenever it was told to forget.
 
-    def __init__(self, on_growth: Callable[[], None] = lambda: None) -> None:
-        self.on_growth = on_growth
+    `on_end` is called after every answer, finished or given up: by the garbage collector too, at any moment.
+    """
+
+    def __init__(self, on_end: Callable[[], None] = lambda: None) -> None:
+        self.on_end = on_end
         self._known: Known | None = None
         self._lock = threading.Lock()
 
@@ -86,18 +90,15 @@ class Watched:
         self, question: str, options: Options | None = None, **overrides: Any
     ) -> Generator[str, None, Generation]:
         """`ask` as a generator of pieces of text, as `SpecVLM.stream`. It may be closed at any time."""
-        options, stats, memory = self._settled(options, overrides), Stats(), self._recall()
-        known, prompt = self._known(memory, question, options, stats)
-        run = partial(known.run, on_read=memory.on_growth)
-        generation = yield from answer(self._vlm.pair, prompt, options, stats, run)
-        memory.on_growth()  # a draft with eyes of its own may have looked at frames
-        return generation
+        options, stats = self._settled(options, overrides), Stats()
+        with self._asked(question, options, stats) as (known, prompt):
+            return (yield from answer(self._vlm.pair, prompt, options, stats, known.run))
 
     def autoregressive(self, question: str, options: Options | None = None, **overrides: Any) -> Generation:
         """The target alone, by stock Hugging Face `generate`, which sees and reads everything: the oracle."""
         options, stats = self._settled(options, overrides), Stats()
-        _, prompt = self._known(self._recall(), question, options, stats)
-        return stock_answer(self._vlm.target, prompt, options, stats)
+        with self._asked(question, options, stats) as (_, prompt):
+            return stock_answer(self._vlm.target, prompt, options, stats)
 
     @property
     def nbytes(self) -> int:
@@ -108,10 +109,15 @@ class Watched:
         """Free what is kept. The next question begins with the video again."""
         self._recall().forget()
 
-    def _known(self, memory: Memory, question: str, options: Options, stats: Stats) -> tuple[Known, Prompt]:
+    @contextmanager
+    def _asked(self, question: str, options: Options, stats: Stats) -> Iterator[tuple[Known, Prompt]]:
         require_question(question)
-        prepare = partial(self._vlm.prepare, self._video, question, options, stats)
-        return memory.ask(self._vlm.target, question, options, stats, prepare)
+        memory = self._recall()
+        try:
+            prepare = partial(self._vlm.prepare, self._video, question, options, stats)
+            yield memory.ask(self._vlm.target, question, options, stats, prepare)
+        finally:
+            memory.on_end()
 
     def _settled(self, options: Options | None, overrides: dict[str, Any]) -> Options:
         """The options of one question, with those that `watch` has settled."""
@@ -119,6 +125,6 @@ class Watched:
         settled = {name: getattr(self._options, name) for name in SETTLED}
         for name, value in settled.items():
             given = getattr(asked, name)
-            if given not in (None, ()) and identity(given) != identity(value):
+            if given not in (None, ()) and given is not value and identity(given) != identity(value):
                 raise OptionError(f"{name} is the same for every question about a video: give {given!r} to watch()")
         return replace(asked, **settled)

@@ -1,0 +1,197 @@
+"""What does it cost to ask again? Ten questions about one video: `python -m specvlm.bench.questions`.
+
+The first question pays for the video: it is decoded, seen and read. The time to the first token of the others, by
+`SpecVLM.watch`, is compared with that. Every answer is compared with the one that stock `generate` gives to the full
+prompt, from the video on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from specvlm import pocket
+from specvlm.answering import Generation
+from specvlm.bench.footage import shoot
+from specvlm.bench.subjects import NAMES, build
+from specvlm.compare import first_divergence, machine, versions
+from specvlm.errors import OptionError
+from specvlm.options import Options
+from specvlm.pipeline import SpecVLM
+from specvlm.pocket.language import KINDS, ask
+from specvlm.pocket.world import make_scene
+
+log = logging.getLogger("specvlm.bench.questions")
+
+NUM_QUESTIONS = 10
+
+BEFORE_FIRST_TOKEN = ("decode_video", "preprocess", "vision_target", "prefill_target", "scoring")
+"""Phases that the first token waits for; pruning and all that a draft does come behind it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question. Seconds are one figure a turn; `phases` are medians, of those that the first token waits for."""
+
+    question: str
+    num_prompt_tokens: int
+    ttft_seconds: tuple[float, ...]
+    phases: dict[str, float]
+    token_ids: tuple[int, ...]
+    first_divergence: int | None
+    """From stock generate's answer, and in any turn."""
+
+
+@dataclass(frozen=True)
+class ManyQuestions:
+    """Questions about one video, in the order in which they were asked."""
+
+    num_video_tokens: int
+    kept_bytes: int
+    """What was kept of the video when all had been answered."""
+    asked: tuple[Asked, ...]
+
+    @property
+    def first_seconds(self) -> float:
+        """Time to the first token of the first question: the median turn."""
+        return statistics.median(self.asked[0].ttft_seconds)
+
+    @property
+    def later_seconds(self) -> float:
+        """That of the later questions: their mean, of the median turn."""
+        return statistics.median(self._later_means())
+
+    @property
+    def share(self) -> float:
+        """What a later question waits, of what the first one did: the median turn."""
+        return statistics.median(
+            later / first for later, first in zip(self._later_means(), self.asked[0].ttft_seconds, strict=True)
+        )
+
+    @property
+    def num_identical(self) -> int:
+        return sum(each.first_divergence is None for each in self.asked)
+
+    def _later_means(self) -> list[float]:
+        return [statistics.fmean(turn) for turn in zip(*(each.ttft_seconds for each in self.asked[1:]), strict=True)]
+
+    def table(self) -> str:
+        """For people."""
+        head = ("question", "prompt tokens", "first token (s)", *BEFORE_FIRST_TOKEN, "as stock generate")
+        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+        for each in self.asked:
+            seconds = [statistics.median(each.ttft_seconds), *(each.phases[name] for name in BEFORE_FIRST_TOKEN)]
+            said = "yes" if each.first_divergence is None else f"to token {each.first_divergence}"
+            cells = (each.question, str(each.num_prompt_tokens), *(f"{second:.3f}" for second in seconds), said)
+            lines.append("| " + " | ".join(cells) + " |")
+        said = (
+            f"{self.num_video_tokens} video tokens, {self.kept_bytes / 1e6:.1f} MB of them are kept. First token after "
+            f"{self.first_seconds:.3f} s, of later questions after {self.later_seconds:.3f} s in the mean: "
+            f"{100 * self.share:.1f} %. {self.num_identical} of {len(self.asked)} answers are stock generate's."
+        )
+        return "\n".join([*lines, "", said])
+
+    def to_json(self) -> dict[str, Any]:
+        figures = {name: getattr(self, name) for name in ("first_seconds", "later_seconds", "share", "num_identical")}
+        return asdict(self) | figures | {"machine": machine(), "versions": versions()}
+
+
+def measure(
+    vlm: SpecVLM,
+    video: Any,
+    questions: Sequence[str],
+    options: Options | None = None,
+    *,
+    repeats: int = 1,
+    warm_up: Any = None,
+) -> ManyQuestions:
+    """Ask all questions about a video in turn, `repeats` times from the beginning, and stock generate once.
+
+    `warm_up` is another video to warm up with, where this one takes long.
+    Errors: OptionError for fewer than two questions, or one that is asked twice: it would find itself read already.
+    """
+    options = options or Options(do_sample=False)
+    if len(questions) < 2 or len(set(questions)) < len(questions):
+        raise OptionError(f"give two or more questions, all different, not {list(questions)}")
+    if repeats < 1:
+        raise OptionError(f"repeats must be 1 or more, not {repeats}")
+    brief = vlm.watch(video if warm_up is None else warm_up, options, max_new_tokens=2)
+    for question in questions[:2]:
+        brief.ask(question)
+    brief.forget()
+    turns: list[list[Generation]] = []
+    kept_bytes = 0
+    for turn in range(repeats):
+        watched = vlm.watch(video, options)
+        turns.append([watched.ask(question) for question in questions])
+        kept_bytes = watched.nbytes
+        log.info("turn %d of %d is done", turn + 1, repeats)
+        watched.forget()
+    asked = []
+    for question, answers in zip(questions, zip(*turns, strict=True), strict=True):
+        right = vlm.autoregressive(video, question, options).token_ids
+        divergences = [d for each in answers if (d := first_divergence(each.token_ids, right)) is not None]
+        stats = [each.stats for each in answers]
+        asked.append(
+            Asked(
+                question,
+                stats[0].num_prompt_tokens,
+                tuple(each.ttft_seconds for each in stats),
+                {name: statistics.median(each.phases.get(name, 0.0) for each in stats) for name in BEFORE_FIRST_TOKEN},
+                answers[0].token_ids,
+                min(divergences, default=None),
+            )
+        )
+        log.info("%s: %s", question, "another answer" if divergences else "the same answer")
+    return ManyQuestions(turns[0][0].stats.num_video_tokens, kept_bytes, tuple(asked))
+
+
+def questions_about(film: int, num_questions: int = NUM_QUESTIONS) -> list[str]:
+    """Different questions about a held-out film of the pocket pairs' world, of all kinds in turn."""
+    scene, chance, questions = make_scene(pocket.HELD_OUT[film]), random.Random(film), []
+    while len(questions) < num_questions:
+        question = ask(scene, KINDS[len(questions) % len(KINDS)], chance).text
+        if question not in questions:
+            questions.append(question)
+    return questions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m specvlm.bench.questions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--pair", choices=NAMES, default=NAMES[0])
+    parser.add_argument("--video-tokens", type=int, default=3000, help="about so many (default 3000)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--tokens", type=int, default=32, help="most tokens of an answer (default 32)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns from the beginning (default 3)")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    vlm = build(given.pair, getattr(torch, given.dtype)).vlm
+    with tempfile.TemporaryDirectory() as folder:
+        film = shoot(vlm, Path(folder), given.video_tokens, given.tokens)
+        options = Options(do_sample=False, num_frames=film.num_frames, max_new_tokens=given.tokens)
+        brief = vlm.load_video(film.path, num_frames=4)
+        found = measure(vlm, film.path, questions_about(film.film), options, repeats=given.repeats, warm_up=brief)
+    sys.stdout.write(found.table() + "\n")
+    if given.json:
+        sys.stdout.write(json.dumps(found.to_json()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

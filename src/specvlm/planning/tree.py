@@ -19,7 +19,7 @@ from torch import Tensor
 
 from specvlm.engine.tree import DraftTree, Growth, TreeShape
 from specvlm.planning.experience import Experience
-from specvlm.planning.prices import MAX_NODES, MAX_WIDTH, Prices
+from specvlm.planning.prices import MAX_DEPTH, MAX_NODES, MAX_WIDTH, Prices
 
 CHILDREN = 4
 """Guesses that are looked at behind each node."""
@@ -103,22 +103,23 @@ class PlannedTree(TreeShape):
     Where no guess pays, none is made, but for one now and then: things may have changed.
     """
 
-    def __init__(self, prices: Callable[[], Prices], experience: Experience) -> None:
+    def __init__(self, prices: Callable[[], Prices], experience: Experience, max_depth: int = MAX_DEPTH) -> None:
         """`prices` tells those of the next round."""
-        self._prices, self._experience = prices, experience
+        self._prices, self._experience, self._max_depth = prices, experience, max_depth
 
     @property
     def max_nodes(self) -> int:
         return 1 + MAX_NODES
 
     def cut(self, max_depth: int) -> TreeShape:
-        raise NotImplementedError("a planned tree finds its own depth")
+        return PlannedTree(self._prices, self._experience, min(self._max_depth, max_depth))
 
     def sprout(self, root: int, max_depth: int) -> Growth | None:
-        if not max_depth:
+        if not min(max_depth, self._max_depth):
             return None
         prices, purse = self._prices(), self._experience.purse
-        levels, price = min(max_depth, len(prices.chances)), prices.guess[0] + prices.verify[1] - 1
+        levels = min(max_depth, self._max_depth, len(prices.chances))
+        price = prices.guess[0] + prices.verify[1] - 1
         if not purse.allows(price):
             self._experience.settle(1, 1.0)
             return None

@@ -18,6 +18,7 @@ from specvlm.cli.explain import explain
 from specvlm.cli.generate import generate
 from specvlm.cli.pruners import pruners
 from specvlm.cli.report import report
+from specvlm.cli.sweep import sweep
 from specvlm.errors import SpecVLMError
 
 
@@ -44,7 +45,7 @@ app = typer.Typer(
 for command in (generate, compare, demo, explain, pruners, bench):
     app.command()(command)
 app.command("eval")(evaluate)  # which Python has a function of that name for
-for command in (report, convert):
+for command in (sweep, report, convert):
     app.command()(command)
 
 

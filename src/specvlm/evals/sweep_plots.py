@@ -1,0 +1,199 @@
+"""The pictures of a sweep, made of its metrics alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, final
+
+from specvlm.errors import OptionError
+from specvlm.evals.plots import COLOURS, GREY, STYLE
+
+Point = Mapping[str, Any]
+Draw = Callable[[Any], None]
+"""Draws one panel, an Axes of matplotlib."""
+
+COLUMNS, WIDTH, HEIGHT = 2, 4.4, 3.1
+"""Panels side by side, and the inches of each."""
+DPI = 120
+MARKERS = "osD^vPX*"
+ACCEPTANCE, DECODING = "mean acceptance length", "decode speedup"
+FIGURES = {"mean_acceptance_length": ACCEPTANCE, "decode_speedup": DECODING}
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A figure in the two forms that are kept: in the report, and beside it."""
+
+    name: str
+    caption: str
+    svg: str
+    png: bytes
+
+
+def pictures(metrics: Mapping[str, Any]) -> list[Picture]:
+    """Those that the sweep has enough points for; none without matplotlib."""
+    points = [point for point in metrics["points"] if point["num_answers"]]
+    drawn = [against_ratio(points), against_frames(points), stage_one(points), over_time(points)]
+    try:
+        return [_picture(name, caption, panels) for name, caption, panels in drawn if panels]
+    except OptionError:
+        return []
+
+
+Panels = tuple[str, str, Sequence[Draw]]
+"""Name, caption, and what to draw."""
+
+
+def against_ratio(points: Sequence[Point]) -> Panels:
+    """Acceptance and speedup against the pruning ratio, a line a pruner; ratio 0 is plain speculation for all."""
+    panels = [
+        _lines(figure, place, _by_pruner(points, place, figure), "pruning ratio")
+        for place in _places(points)
+        for figure in FIGURES
+    ]
+    caption = (
+        "What is lost by pruning, and what is won. A draft that sees fewer video tokens guesses worse and costs less. "
+        "Ratio 0 is plain speculation, whose draft sees all of them."
+    )
+    return "against_ratio", caption, panels
+
+
+def against_frames(points: Sequence[Point]) -> Panels:
+    """The same against the number of frames, at the highest ratio."""
+    highest = max((point["ratio"] for point in points), default=0.0)
+    trees = dict.fromkeys(point["tree"] for point in points if point["tree"])
+    if len({point["frames"] for point in points} - {None}) < 2:
+        return "against_frames", "", ()
+    panels = []
+    for tree in trees:
+        there = [point for point in points if point["tree"] == tree and point["frames"] is not None]
+        at = [point for point in there if point["ratio"] == highest or point["pruner"] is None]
+        for figure in FIGURES:
+            lines: dict[str, list[tuple[float, float]]] = {}
+            for point in at:
+                if point[figure] is not None:
+                    lines.setdefault(point["pruner"] or "plain", []).append((point["frames"], point[figure]))
+            panels.append(_lines(figure, f"{tree}, ratio {highest:g}", lines, "frames"))
+    return "against_frames", f"The longer the video, the more there is to prune. Pruned at {highest:g}.", panels
+
+
+def stage_one(points: Sequence[Point]) -> Panels:
+    """Acceptance against the share of kept tokens that a pruner of two stages chose by the target's attention."""
+    panels = []
+    for place in _places(points):
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for point in points:
+            if _place(point) == place and len(point["kept_by_stage"]) == 2:
+                found = (point["kept_by_stage"][0], point["mean_acceptance_length"])
+                lines.setdefault(f"ratio {point['ratio']:g}", []).append(found)
+        lines = {name: sorted(line) for name, line in lines.items() if len({share for share, _ in line}) > 1}
+        if lines:
+            panels.append(_lines("mean_acceptance_length", place, lines, "share of stage I in the kept tokens"))
+    caption = "Stage I keeps what the target looks at, stage II an even sample of the rest: how much of each is best?"
+    return "stage_one", caption, panels
+
+
+def over_time(points: Sequence[Point]) -> Panels:
+    """Where in the video the kept tokens lie, a panel a pruner, over where the target looks."""
+    if not points:
+        return "over_time", "", ()
+    first = points[-1]["frames"], next((point["tree"] for point in points if point["tree"]), None)
+    attention = next((p["attention_over_time"] for p in points if p["tree"] is None and p["frames"] == first[0]), [])
+    pruners: dict[str, list[Point]] = {}
+    for point in points:
+        if point["pruner"] and (point["frames"], point["tree"]) == first and point["kept_over_time"]:
+            pruners.setdefault(point["pruner"], []).append(point)
+    frames = "" if first[0] is None else f" {first[0]} frames."
+    caption = (
+        "Kept tokens from the video's beginning to its end, relative to an even spread; grey, the target's attention. "
+        f"Attention favours places, such as the first and last frames, whatever they show.{frames}"
+    )
+    return "over_time", caption, [_steps(name, found, attention) for name, found in pruners.items()]
+
+
+def _steps(title: str, points: Sequence[Point], attention: Sequence[float]) -> Draw:
+    def draw(axes: Any) -> None:
+        if attention:
+            axes.stairs(attention, _edges(attention), fill=True, color="#dddddd", label="attention")
+        for colour, point in zip(cycle(COLOURS), points, strict=False):
+            kept = point["kept_over_time"]
+            axes.stairs(kept, _edges(kept), color=colour, linewidth=1.8, label=f"ratio {point['ratio']:g}")
+        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("time in the video")
+        axes.set_ylabel("relative to even")
+        axes.set_title(title)
+
+    return draw
+
+
+def _edges(amounts: Sequence[float]) -> list[float]:
+    return [number / len(amounts) for number in range(len(amounts) + 1)]
+
+
+def _lines(figure: str, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> Draw:
+    def draw(axes: Any) -> None:
+        for colour, marker, (name, line) in zip(cycle(COLOURS), cycle(MARKERS), lines.items(), strict=False):
+            style = {"color": GREY, "linestyle": "--"} if name == "plain" else {"color": colour}
+            axes.plot(*zip(*line, strict=True), marker=marker, markersize=5, label=name, **style)
+        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+        axes.set_xticks(sorted({place for line in lines.values() for place, _ in line}))
+        axes.set_xlabel(along)
+        axes.set_ylabel(FIGURES[figure])
+        axes.set_title(title)
+
+    return draw
+
+
+def _by_pruner(points: Sequence[Point], place: str, figure: str) -> dict[str, list[tuple[float, float]]]:
+    """Each pruner's (ratio, figure), from plain speculation on."""
+    there = [point for point in points if _place(point) == place and point[figure] is not None]
+    start = [(0.0, point[figure]) for point in there if point["pruner"] is None]
+    lines = {point["pruner"]: list(start) for point in there if point["pruner"]}
+    for point in there:
+        if point["pruner"]:
+            lines[point["pruner"]].append((point["ratio"], point[figure]))
+    return {pruner: sorted(line) for pruner, line in lines.items()}
+
+
+def _places(points: Sequence[Point]) -> list[str]:
+    return list(dict.fromkeys(_place(point) for point in points if point["tree"]))
+
+
+def _place(point: Point) -> str:
+    """What a panel is about; nothing of stock generate, which has no tree."""
+    if point["tree"] is None:
+        return ""
+    return point["tree"] if point["frames"] is None else f"{point['tree']}, {point['frames']} frames"
+
+
+def _picture(name: str, caption: str, panels: Sequence[Draw]) -> Picture:
+    """None of matplotlib's global state is touched. Errors: OptionError."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OptionError("plots are drawn by matplotlib: pip install 'specvlm[eval]'") from None
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    svg, png = io.StringIO(), io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.5), layout="constrained")
+        legend: dict[str, Any] = {}
+        for number, draw in enumerate(panels, start=1):
+            axes = figure.add_subplot(rows, columns, number)
+            draw(axes)
+            handles, labels = axes.get_legend_handles_labels()
+            legend |= dict(zip(labels, handles, strict=True))
+        ncols = 2 if columns == 1 else 4
+        figure.legend(
+            legend.values(), legend.keys(), loc="outside lower center", ncols=ncols, frameon=False, fontsize=9
+        )
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    return Picture(name, caption, svg.getvalue(), png.getvalue())

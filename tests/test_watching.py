@@ -466,6 +466,9 @@ def test_an_error_at_any_forward_spoils_nothing(
     monkeypatch.setattr(HFDecoder, "_forward", fail_once)
     with pytest.raises(error):
         watched.ask(QUESTIONS[1])
+    with counted(vlm) as work:
+        watched.ask(QUESTIONS[2])
+    assert work.prefilled(vlm.target) < 40  # what was read before the error is still there
     for question in QUESTIONS:
         assert finish(watched.stream(question)) == expected()[question]
 

@@ -71,10 +71,11 @@ class Kept:
 
     def lend(self, prompt: Prompt, sequence: Sequence) -> None:
         """Let an answer begin with what its prompt shares with what is held; the rest is forgotten."""
-        self.held, self.lent = self.held.first(self.held.shared(prompt)), True
+        self.held = self.held.first(self.held.shared(prompt))  # first, so that it is true wherever this is interrupted
         self.cache.truncate(len(self.held))
         self.cache.reserve(sequence.cache.capacity)
         sequence.cache = self.cache
+        self.lent = True
 
     def has_read(self, prompt: Prompt, sequence: Sequence) -> None:
         """What the cache has is there for others."""
@@ -117,18 +118,17 @@ class Known:
         mine, first = None, ()
         try:
             with self._lock:
+                if self._kept is None:
+                    sequence.cache.reserve(sequence.cache.capacity + ROOM)
+                    self._kept = Kept(sequence.cache, Held(prompt.input_ids[:0], prompt.position_ids[:, :0]))
                 kept = self._kept
-                if kept is not None and kept.lent:
+                if kept.lent:
                     sequence.cache.extend(kept.cache, kept.held.shared(prompt))
                 else:
-                    if kept is None:
-                        sequence.cache.reserve(sequence.cache.capacity + ROOM)
-                    mine = kept or Kept(sequence.cache, Held(prompt.input_ids, prompt.position_ids).first(0))
-                    self._kept = None  # should reading fail, nothing is left of it
-                    mine.lend(prompt, sequence)
+                    kept.lend(prompt, sequence)
+                    mine = kept
                     first = tuple(islice(rounds, 1))
                     mine.has_read(prompt, sequence)
-                    self._kept = mine
             yield from first
             yield from rounds
         finally:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
-from specvlm import pocket
+from specvlm import pocket, request
 from specvlm import video as videos
 from specvlm.answering import Generation, answer, require_question, stock_answer, whole
 from specvlm.compare import Comparison, compare
@@ -100,7 +100,8 @@ class SpecVLM:
 
         It may be closed at any time. Errors come with the first piece, not with the call.
         """
-        options, stats = Options.of(options, overrides), Stats()
+        options = Options.of(options, overrides)
+        stats = request.start_clock(self.pair, options)
         prompt = self.prepare(video, question, options, stats)
         return (yield from answer(self.pair, prompt, options, stats))
 

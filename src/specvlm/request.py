@@ -35,6 +35,13 @@ MAX_PREALLOCATED_TOKENS = 4096
 """A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
 
 
+def start_clock(pair: Pair, options: Options) -> Stats:
+    """Statistics of an answer that begins now. What the plan measures once, for all answers, it has measured before."""
+    if options.plan == "auto" and pair.draft is not None:
+        pair.planner(do_sample=False)
+    return Stats()
+
+
 def begin(
     pair: Pair,
     prompt: Prompt,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
+from specvlm import request
 from specvlm.answering import Generation, answer, require_question, stock_answer, whole
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
@@ -90,7 +91,8 @@ class Watched:
         self, question: str, options: Options | None = None, **overrides: Any
     ) -> Generator[str, None, Generation]:
         """`ask` as a generator of pieces of text, as `SpecVLM.stream`. It may be closed at any time."""
-        options, stats = self._settled(options, overrides), Stats()
+        options = self._settled(options, overrides)
+        stats = request.start_clock(self._vlm.pair, options)
         with self._asked(question, options, stats) as (known, prompt):
             return (yield from answer(self._vlm.pair, prompt, options, stats, known.run))
 

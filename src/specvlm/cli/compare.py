@@ -39,7 +39,7 @@ def compare(
     """
     options = answer.options()
     source = sys.stdin.buffer.read() if video == "-" else video
-    vlm = models.load()
+    vlm = models.load(options)
     names = [name.strip() for name in arms.split(",") if name.strip()]
     comparison = measure(vlm, source, question, options, names, repeats)
     report(comparison, as_json=json)

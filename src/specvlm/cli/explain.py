@@ -29,7 +29,7 @@ def explain(
     if not out.parent.is_dir():
         raise OptionError(f"there is no folder {out.parent} to write {out.name} to")
     options = answer.options()
-    vlm = models.load()
+    vlm = models.load(options)
     with waiting("Answering"):
         from specvlm.explain import explain
         from specvlm.explain.page import page

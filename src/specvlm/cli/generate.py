@@ -53,7 +53,7 @@ def generate(
     if source == "-":
         source = sys.stdin.buffer.read()
     _look_at(source)
-    vlm = models.load()
+    vlm = models.load(options)
     clip, decode_seconds = _decode(vlm, source, options)
     asked = replace(options, num_frames=None, fps=None)  # the frames have been chosen
     watched = vlm.watch(clip, asked)

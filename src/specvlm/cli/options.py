@@ -101,8 +101,9 @@ class Models(Bundle):
         _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
     )  # fmt: skip
 
-    def load(self) -> SpecVLM:
-        with waiting("Loading the models"):
+    def load(self, options: Options | None = None) -> SpecVLM:
+        """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
+        with waiting("Loading the models") as say:
             import torch
 
             from specvlm.pipeline import load
@@ -110,7 +111,11 @@ class Models(Bundle):
             silence()
             if self["threads"] is not None:
                 torch.set_num_threads(self["threads"])
-            return load(**{name: value for name, value in self.items() if name != "threads"})
+            vlm = load(**{name: value for name, value in self.items() if name != "threads"})
+            if options is not None and options.plan == "auto" and vlm.draft is not None:
+                say("Measuring what forwards cost on this machine, once")
+                vlm.pair.planner(do_sample=False)
+            return vlm
 
 
 KINDS = {

@@ -72,7 +72,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
                 wanted = chance.choice((0, 0, 1, 1, 2))
                 for _ in range(wanted):
                     worker.stdout.readline()
-                time.sleep(chance.uniform(0.0, 0.4 if wanted else 2.5))
+                time.sleep(chance.uniform(0.0, 0.15 if wanted else 1.5))
                 worker.send_signal(signal.SIGKILL)
             else:
                 worker.stdout.read()

@@ -16,7 +16,7 @@ from specvlm.planning.ratios import Ratios
 from specvlm.planning.tree import PlannedTree
 
 ANSWER_LENGTH = 128.0
-"""Tokens behind the first one of an answer, before any was seen; it counts for one answer."""
+"""Tokens behind the first one of an answer, before any was seen."""
 
 HOPE, PATIENCE = 2.0, 16.0
 """The speedup that is hoped for before there is any experience, and for how many plain forwards that counts."""
@@ -55,7 +55,7 @@ class Planner:
 
     def expected_length(self, most: int) -> float:
         """Tokens behind the first one of an answer of at most so many."""
-        return max(1.0, min(most - 1.0, self.lengths.value(ANSWER_LENGTH, 1.0)))
+        return max(1.0, min(most - 1.0, self.lengths.value(ANSWER_LENGTH)))
 
     def pruning_ratio(self, num_prompt_tokens: int, num_video_tokens: int, max_new_tokens: int) -> float:
         """How many of the video tokens to take from the draft: the best for an answer of the usual length."""

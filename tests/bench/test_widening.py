@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 from transformers import DynamicCache, PreTrainedModel
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 import specvlm
 import tiny
@@ -39,18 +37,6 @@ def wide(case: str) -> PreTrainedModel:
 def pair(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
     """A small model and a widened one."""
     return small(CASES[request.param][0]), wide(request.param)
-
-
-@pytest.fixture
-def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RMSNorm in the dtype of its input. Stock ones go through float32, and hide what float64 could show."""
-
-    def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
-        mean_square = hidden.pow(2).mean(-1, keepdim=True)
-        return self.weight * (hidden * torch.rsqrt(mean_square + self.variance_epsilon))
-
-    for norm in (Qwen2RMSNorm, Qwen2_5_VLRMSNorm):
-        monkeypatch.setattr(norm, "forward", forward)
 
 
 def difference(model: PreTrainedModel, small_logits: torch.Tensor, wide_logits: torch.Tensor) -> float:

@@ -132,6 +132,7 @@ class Eyes:
     unit: Callable[[Any, Float[Tensor, "n inputs"]], tuple[int, float]]
     """(small `model.model`, inputs of real frames): the unit that becomes the detector, and what it said on average."""
 
+    @torch.no_grad()
     def rows(self, family: Family, frames: UInt8[np.ndarray, "T S S 3"]) -> Float[Tensor, "n inputs"]:
         """What the projector's first layer reads of some frames, in float64 on the CPU."""
         seen = family.see(family.prepare([Video(frames)], "?"))

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedModel
 
 import specvlm
 from specvlm import pocket
+from specvlm.bench.blank_frames import CODED_SIZE, eyes_of, learn_detector, long_film, write_mp4
+from specvlm.bench.blindness import Detector
 from specvlm.bench.noise import Noise
 from specvlm.bench.pages import own_bytes, resident_bytes
 from specvlm.bench.shapes import Pair, Shape
 from specvlm.bench.widening import fill, widen
+from specvlm.pocket.world import make_scene, render
 
 log = logging.getLogger("specvlm.bench.shapes")
 
@@ -27,6 +31,9 @@ QUESTION = "Describe the video in detail."
 
 SOME_TOKENS = 256
 """Ids that every vocabulary has: the time of a step doesn't depend on what is said."""
+
+SHORT, LONG = 32, 64
+"""Frames of the film that a pocket model is asked about; and with blank frames, for one that passes over those."""
 
 TOLERANCE = 0.03
 """How much a step of a widened model may differ from one of random weights in the same memory."""
@@ -81,10 +88,11 @@ def check_pair(pair: Pair, *, dtype: torch.dtype, cached: int, steps: int, max_n
     models: list[Any] = [AutoModelForImageTextToText.from_pretrained(path, dtype=dtype).eval() for path in paths]
     built = []
     for model, shape in zip(models, (pair.target, pair.draft), strict=True):
+        detector = learn_detector(model)
         start = time.perf_counter()
-        wide = widen(model, shape, dtype=dtype)
-        built.append((model, wide, shape, time.perf_counter() - start))
-        log.info("%s built in %.1f s, %.2f GB resident", shape.name, built[-1][-1], resident_bytes() / 1e9)
+        wide = widen(model, shape, detector=detector, dtype=dtype)
+        built.append((model, wide, shape, time.perf_counter() - start, detector))
+        log.info("%s built in %.1f s, %.2f GB resident", shape.name, built[-1][3], resident_bytes() / 1e9)
     return [check(*parts, cached=cached, steps=steps, max_new_tokens=max_new_tokens) for parts in built]
 
 
@@ -93,22 +101,23 @@ def check(
     wide: PreTrainedModel,
     shape: Shape,
     build_seconds: float,
+    detector: Detector | None = None,
     *,
     cached: int,
     steps: int,
     max_new_tokens: int,
 ) -> Check:
-    """Check `wide`, which was widened from `model`. Its weights are overwritten meanwhile, and restored."""
+    """Check `wide`, which `widen` made of `model` with that detector. Its weights are overwritten meanwhile."""
     weights = _language_weights(wide)
     own = sum(own_bytes(weight) for weight in weights)
-    same = _same_tokens(model, wide, max_new_tokens)
+    same = _same_tokens(model, wide, SHORT if detector is None else LONG, max_new_tokens)
     # In the same memory, one after the other and back again: what drifts meanwhile, drifts for both.
     before = step_seconds(wide, cached, steps)
     noise = Noise(wide.dtype, wide.device, seed=1)
     for weight in weights:
         noise.fill(weight)
     random = step_seconds(wide, cached, steps)
-    fill(model, wide)
+    fill(model, wide, detector=detector)
     after = step_seconds(wide, cached, steps)
     return Check(
         shape=shape,
@@ -143,12 +152,18 @@ def _language_weights(model: PreTrainedModel) -> list[Tensor]:
     return list(language.parameters())  # a tied table comes once
 
 
-def _same_tokens(model: PreTrainedModel, wide: PreTrainedModel, max_new_tokens: int) -> int:
-    """How many tokens of stock generate's answer about the demo film are the same before the first that differs."""
+def _same_tokens(model: PreTrainedModel, wide: PreTrainedModel, num_frames: int, max_new_tokens: int) -> int:
+    """How many tokens of stock generate's answer about a held-out film are the same before the first that differs.
+
+    The widened model sees the film with blank frames, `num_frames` in all.
+    """
+    frames, answers = render(make_scene(pocket.HELD_OUT[0]), np.arange(SHORT) / SHORT, CODED_SIZE), []
     with tempfile.TemporaryDirectory() as folder:
-        film = pocket.demo_video(Path(folder) / "film.mp4")
-        answers = [
-            specvlm.load(each).autoregressive(film, QUESTION, do_sample=False, max_new_tokens=max_new_tokens).token_ids
-            for each in (model, wide)
-        ]
+        for each, length in ((model, SHORT), (wide, num_frames)):
+            film, vlm = Path(folder) / f"{length}.mp4", specvlm.load(each)
+            write_mp4(long_film(frames, length, eyes_of(vlm.target).side), film)
+            answer = vlm.autoregressive(
+                film, QUESTION, num_frames=length, do_sample=False, max_new_tokens=max_new_tokens
+            )
+            answers.append(answer.token_ids)
     return next((i for i, (a, b) in enumerate(zip(*answers, strict=False)) if a != b), min(map(len, answers)))

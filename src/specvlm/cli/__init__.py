@@ -16,6 +16,7 @@ from specvlm.cli.demo import demo
 from specvlm.cli.evaluate import evaluate
 from specvlm.cli.explain import explain
 from specvlm.cli.generate import generate
+from specvlm.cli.plan import plan
 from specvlm.cli.pruners import pruners
 from specvlm.cli.report import report
 from specvlm.cli.sweep import sweep
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, compare, demo, explain, pruners, bench):
+for command in (generate, compare, demo, explain, plan, pruners, bench):
     app.command()(command)
 app.command("eval")(evaluate)  # which Python has a function of that name for
 for command in (sweep, report, convert):

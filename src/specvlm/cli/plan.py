@@ -1,0 +1,193 @@
+"""specvlm plan: what forwards cost here, what a plan makes of it, and what bytes alone would allow elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from specvlm.cli.options import Json, Models, spread
+from specvlm.cli.screen import console, waiting, write_record
+from specvlm.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from specvlm.bench.on_paper import Predicted
+    from specvlm.planning.costs import PairCosts
+    from specvlm.planning.prediction import Outlook
+
+TEXT_TOKENS = 100
+"""Of a prompt, beside the video."""
+
+GUESSES = (
+    "Assumed: the draft's best guess is right at the given rate wherever all before it was, and each next best one in "
+    "half of the cases left. In answers the plan learns what is so, and goes by the draft's confidence."
+)
+LENGTHS = "Tokens a round are emitted per target forward, bonus included; plain decoding is 1.00."
+
+
+@spread
+def plan(
+    video_tokens: Annotated[int, typer.Option(min=0, help="Video tokens of the prompt.")] = 3000,
+    new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of the answer.")] = 128,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again, whatever is on disk.")] = False,
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict",
+            help="No models and no measuring: predict, from published bandwidths, what the pairs of the SpecVLM paper "
+            "would reach.",
+        ),
+    ] = False,
+    json: Json = False,
+    *,
+    models: Models,
+) -> None:
+    """Show what forwards cost on this machine, and the trees that `--plan auto` would grow at several acceptance rates.
+
+    What is measured is kept on disk, and read from there the next time.
+    """
+    out = console(stderr=json)
+    record = _predict(video_tokens, new_tokens, out) if predict else _plan(video_tokens, new_tokens, fresh, models, out)
+    if json:
+        from specvlm.compare import machine, versions
+
+        write_record(record | {"machine": machine(), "versions": versions()})
+
+
+def _plan(video_tokens: int, new_tokens: int, fresh: bool, models: Models, out: Console) -> dict[str, Any]:
+    vlm = models.load()
+    if vlm.draft is None:
+        raise OptionError("a plan is for a target with a draft: give --draft, or `self`")
+    with waiting("Measuring what forwards cost on this machine"):
+        from specvlm.planning.measuring import ROWS, pair_costs
+        from specvlm.planning.prediction import RATES, outlook
+        from specvlm.planning.ratios import FIRST
+
+        costs = pair_costs(vlm.pair, fresh=fresh)
+    prompt, seen = video_tokens + TEXT_TOKENS, round(video_tokens * (1 - FIRST)) + TEXT_TOKENS
+    forwards = [
+        {
+            "rows": rows,
+            "target_seconds": costs.target.forward(rows, prompt),
+            "draft_seconds": costs.draft.forward(rows, seen),
+        }
+        for rows in ROWS
+    ]
+    outlooks = [outlook(rate, costs, prompt, video_tokens, new_tokens) for rate in RATES]
+    _show_forwards(forwards, prompt, seen, out)
+    _show_outlooks(outlooks, costs, seen, out)
+    return {"forwards": forwards, "plans": [asdict(each) for each in outlooks], "costs": asdict(costs)}
+
+
+def _show_forwards(forwards: list[dict[str, Any]], prompt: int, seen: int, out: Console) -> None:
+    from rich.table import Table
+
+    table = Table("rows", "target", "of one row", "draft", "of the target's one row")
+    for column in table.columns:
+        column.justify = "right"
+    plain = forwards[0]["target_seconds"]
+    for each in forwards:
+        target, draft = each["target_seconds"], each["draft_seconds"]
+        table.add_row(
+            str(each["rows"]), _time(target), f"{target / plain:.2f} x", _time(draft), f"{draft / plain:.2f} x"
+        )
+    out.print(table)
+    out.print(
+        f"Forwards over so many tokens at once, the target behind {prompt:,} tokens and the draft behind {seen:,}.\n"
+    )
+
+
+def _show_outlooks(outlooks: list[Outlook], costs: PairCosts, seen: int, out: Console) -> None:
+    from rich.table import Table
+
+    names = (
+        "rate",
+        "depth",
+        "guesses",
+        "tokens a round",
+        "tokens/s",
+        "decode speedup",
+        "with the draft's prompt",
+        "ratio",
+    )
+    table = Table(*names)
+    for column in table.columns:
+        column.justify = "right"
+    for each in outlooks:
+        found = each.round
+        table.add_row(
+            f"{each.rate:.2f}",
+            str(found.depth or "plain"),
+            str(found.num_nodes),
+            f"{found.tokens:.2f}",
+            f"{found.tokens_per_second:.1f}",
+            f"{found.speedup:.2f} x",
+            f"{each.speedup_with_reading:.2f} x",
+            f"{each.pruning_ratio:g}",
+        )
+    out.print(table)
+    out.print(f"{GUESSES}\n{LENGTHS} Speedups are over plain decoding by the same costs.")
+    if costs.draft_reads:
+        out.print(f"The draft's prompt: {_time(costs.reading(seen))} for {seen:,} tokens. Ratio: the one to try next.")
+
+
+def _predict(video_tokens: int, new_tokens: int, out: Console) -> dict[str, Any]:
+    with waiting("Predicting"):
+        from specvlm.bench.on_paper import CARD_BYTES, REPORTED, predict
+        from specvlm.planning.prediction import RATES
+        from specvlm.planning.ratios import FIRST
+
+        middle = TEXT_TOKENS + new_tokens // 2
+        seen = round(video_tokens * (1 - FIRST)) + middle
+        found = [
+            predict(rate, pair, card, video_tokens + middle, seen)
+            for pair in REPORTED
+            for card in CARD_BYTES
+            for rate in RATES
+        ]
+    out.print("PREDICTIONS from bytes and published bandwidths. None of this was measured by us.\n", style="bold")
+    for pair, reported in REPORTED.items():
+        _show_predictions([each for each in found if each.pair == pair], out)
+        out.print(f"Reported by others (arXiv:2508.16201), for comparison: {reported:.2f} x.\n")
+    out.print(f"{GUESSES}\n{LENGTHS} Decoding only, bfloat16, {FIRST:.0%} of {video_tokens:,} video tokens pruned.")
+    out.print(
+        "A forward takes as long as its weights, keys and values need from memory at the data sheet's bandwidth, which "
+        "no kernel reaches. Cards that share a model take turns, each with its own layers, so their bandwidth is "
+        "counted once. Speedups don't hang on the bandwidth as long as memory bounds both models; tokens a second do."
+    )
+    return {"predictions": [asdict(each) for each in found]}
+
+
+def _show_predictions(found: list[Predicted], out: Console) -> None:
+    from rich.table import Table
+
+    table = Table("cards", "rate")
+    names = ("tokens, paper's tree", "speedup, paper's tree")
+    planned = ("depth, planned", "guesses, planned", "tokens, planned", "speedup, planned", "tokens/s, planned")
+    for name in (*names, *planned):
+        table.add_column(name, justify="right")
+    table.columns[0].no_wrap = True
+    before = ""
+    for each in found:
+        cards, paper, planned = f"{each.num_cards} x {each.machine}", each.paper_tree, each.planned_tree
+        table.add_row(
+            "" if cards == before else cards,
+            f"{each.rate:.2f}",
+            f"{paper.tokens:.2f}",
+            f"{paper.speedup:.2f} x",
+            str(planned.depth),
+            str(planned.num_nodes),
+            f"{planned.tokens:.2f}",
+            f"{planned.speedup:.2f} x",
+            f"{planned.tokens_per_second:.1f}",
+        )
+        before = cards
+    out.print(found[0].pair, style="bold")
+    out.print(table)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.2f} ms"

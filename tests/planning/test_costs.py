@@ -78,6 +78,10 @@ def test_so_many_times_as_dear(measured, times, rows, cached):
     assert (costs * times).forward(rows, cached) == pytest.approx(times * costs.forward(rows, cached))
 
 
+def test_even_the_least_costs_can_be_halved():
+    assert (Costs.fit({(1, 64): 0.0, (2, 64): 0.0, (1, 99): 0.0}) * 0.5).forward(1, 0) > 0
+
+
 def test_a_target_that_drafts_for_itself_has_read_its_prompt():
     costs = Costs.of(linear, ROWS)
     assert PairCosts(costs, costs).reading(300) == costs.forward(300, 150)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -165,3 +167,18 @@ def test_the_pruning_ratio_is_about_the_best_one(left, draft_forward):
         planner.learn(chosen[-1], LENGTH, tell(places, costs, planner.shape))
     means = {ratio: sum(seconds(ratio, number) for number in range(4)) for ratio in RATIOS}
     assert sum(means[ratio] for ratio in chosen[-8:]) / 8 <= 1.1 * min(means.values())
+
+
+def test_answers_in_flight_may_share_what_is_learnt():
+    """In threads that interrupt each other at any moment: nothing breaks, and what is believed stays possible."""
+    costs, interval = machine(0.1), sys.getswitchinterval()
+    planner = Planner(costs)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            told = list(pool.map(lambda seed: answers(planner, costs, texts(3, 64, *GOOD, seed)), range(4)))
+    finally:
+        sys.setswitchinterval(interval)
+    acceptance = planner.experience.acceptance
+    assert all(0 <= each.total <= each.weight + 1e-9 for each in (*acceptance.by_confidence, *acceptance.by_depth))
+    assert sum(map(sum, told)) < 0.8 * 12 * plain_seconds(costs, 64)

@@ -34,7 +34,7 @@ class Costs:
 
     def __post_init__(self) -> None:
         rows_increase = all(few < many for few, many in pairwise((0, *self.rows)))
-        base_never_falls = all(less <= more for less, more in pairwise((LEAST, *self.base)))
+        base_never_falls = all(less <= more for less, more in pairwise(self.base)) and min(self.base, default=0) > 0
         all_finite = np.isfinite([*self.base, self.per_token, self.per_pair]).all()
         none_negative = self.per_token >= 0 and self.per_pair >= 0
         fits = 0 < len(self.rows) == len(self.base)

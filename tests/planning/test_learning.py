@@ -76,9 +76,9 @@ attempts = st.lists(st.tuples(st.floats(0.01, 5.0), st.floats(0.0, 1.0)), min_si
 
 
 @given(attempts, st.floats(0.0, 9.0), st.floats(0.0, 9.0), st.floats(0.0, 9.0))
-def test_no_more_is_lost_than_a_share_and_what_was_there(made, left, saved, more):
+def test_no_more_is_lost_than_a_share_and_what_was_there(made, left, saved, most):
     """Attempts that lose up to their price, and rounds without one: against any opponent."""
-    purse = Purse(min(left, saved + more), saved, saved + more)
+    purse = Purse(min(left, max(saved, most)), saved, most)
     held, time, tokens, dearest = purse.left, 0.0, 0, 0.0
     for price, lost in made:
         forwards = 1.0
@@ -87,7 +87,7 @@ def test_no_more_is_lost_than_a_share_and_what_was_there(made, left, saved, more
         purse.settle(1, forwards)
         time, tokens = time + forwards, tokens + 1
         assert time <= (1 + SHARE) * tokens + held + dearest + 1e-9
-        assert purse.left <= purse.most
+        assert purse.left <= max(saved, most)
 
 
 @pytest.mark.parametrize("price", [0.1, 0.7, 3.0])
@@ -107,6 +107,20 @@ def test_winnings_are_saved_up_to_a_limit_and_the_share_up_to_a_lower_one():
     assert purse.left == 1.0
     for _ in range(1000):
         purse.settle(3, 1)
+    assert purse.left == 8.0
+    purse.settle(1, 30)
+    assert purse.left == pytest.approx(8 - 29 + SHARE)
+
+
+def test_what_was_saved_for_a_dear_attempt_is_not_lost_by_winning():
+    purse = Purse(0.0, 64.0, 8.0)
+    for _ in range(100):
+        purse.settle(100, 100)
+    assert purse.left == 64.0
+    purse.settle(100, 50)
+    assert purse.left == 64.0
+    purse.settle(100, 170)
+    purse.settle(100, 50)
     assert purse.left == 8.0
 
 

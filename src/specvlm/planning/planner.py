@@ -24,8 +24,8 @@ HOPE, PATIENCE = 2.0, 16.0
 RECENT = 0.9
 """What an answer's length still counts for after the next one."""
 
-MOST = 64.0
-"""Forwards in the purse of answers at most."""
+SAVED, MOST = 64.0, 8.0
+"""Forwards in the purse of answers at most: saved up to read a long prompt once, and after winnings."""
 
 TRUST, FADING = 8.0, 0.8
 """For how many draft forwards the measured costs count, and what those of an answer count for after the next one."""
@@ -42,7 +42,7 @@ class Planner:
     measured: PairCosts
     experience: Experience = field(default_factory=Experience)
     ratios: Ratios = field(default_factory=Ratios)
-    purse: Purse = field(default_factory=lambda: Purse(0.0, MOST, MOST))
+    purse: Purse = field(default_factory=lambda: Purse(0.0, SAVED, MOST))
     lengths: Average = field(default_factory=lambda: Average(RECENT))
     dearer: Average = field(default_factory=lambda: Average(FADING))
     """How many times dearer drafting was in answers, beside verifying, than by what was measured."""

@@ -14,7 +14,7 @@ SHARE = 0.01
 class Purse:
     """Time that may still be lost against plain decoding, counted in its forwards.
 
-    What guessing wins fills it, and what it loses empties it. A share of all time is added to what little is left, so
+    What guessing wins fills it, and what it loses empties it. Where nothing is won a share of the time is added, so
     that a draft that has been given up is tried again. However hostile a draft may be, `n` tokens never take longer
     than `(1 + SHARE) * n` forwards, what was in the purse, and what the last attempt overdrew.
     """
@@ -31,6 +31,8 @@ class Purse:
 
     def settle(self, num_tokens: Number, forwards: Number) -> None:
         """`num_tokens` were emitted in the time of so many plain forwards."""
-        self.left = min(self.most, self.left + num_tokens - forwards)
-        if self.left < self.saved:
-            self.left = min(self.saved, self.left + SHARE * num_tokens)
+        won = num_tokens - forwards
+        if won > 0:
+            self.left = max(self.left, min(self.most, self.left + won))
+        else:
+            self.left = max(self.left + won, min(self.saved, self.left + won + SHARE * num_tokens))

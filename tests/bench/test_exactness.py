@@ -177,12 +177,12 @@ def test_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     document = json.loads(json.dumps(found.to_json()))
     assert document["dtype"] == "float64"
     assert document["versions"].keys() >= {"torch", "transformers"}
-    record = document["exactness"][-1]
+    record = document["arms"][-1]
     assert record["arm"] == "liar"
     assert record["num_tokens"] == sum(len(answer["gaps"]) for answer in record["answers"]) == 36
     assert record["mean_gap"] == pytest.approx(sum(lying.gaps) / 36)
     rows = {row.split(" | ")[0]: row for row in found.table().splitlines()}
-    assert rows["ar twice: " + FLOOR["ar twice"].summary]
+    assert "The noise floor is stock generate beside itself." in found.table()
     assert " 3 of 3 |  | 36 | 0 | 0.0000 " in rows["| ar twice"]
     assert f" 1 of 3 | 4 | 36 | {lying.num_behind} | {max(lying.gaps):.4f} " in rows["| liar"]
 
@@ -206,6 +206,6 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     *table, last = capsys.readouterr().out.splitlines()
     record = json.loads(last)
     assert record["dtype"] == "bfloat16"
-    assert [arm["arm"] for arm in record["exactness"]] == ["ar", *FLOOR, "specvlm", "strict"]
-    assert all(len(arm["answers"][0]["tokens"]) == 6 for arm in record["exactness"])
+    assert [arm["arm"] for arm in record["arms"]] == ["ar", *FLOOR, "specvlm", "strict"]
+    assert all(len(arm["answers"][0]["tokens"]) == 6 for arm in record["arms"])
     assert table[0].startswith("| arm | identical |")

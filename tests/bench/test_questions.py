@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_median_turn() -> None:
     table = found.table()
     assert "| why? | 9 | 4.000 | 0.250 |" in table
     assert "| to token 5 |" in table
-    assert "7 video tokens, 2.0 MB" in table
+    assert "7 video tokens; 2.0 MB" in table
     assert "75.0 %. 2 of 3 answers" in table
 
 

@@ -22,10 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import specvlm
 from specvlm import pocket
 from specvlm.answering import Generation
 from specvlm.arms import Way, find
+from specvlm.bench.renderings import markdown
+from specvlm.bench.report import Grid
+from specvlm.bench.subjects import NAMES, build
 from specvlm.compare import first_divergence, machine, versions
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
@@ -120,36 +122,45 @@ class Exactness:
 
     def table(self) -> str:
         """For people; what the columns mean stands below."""
-        head = ("arm", "identical", "differs at", "tokens", "behind", "worst gap", "mean gap", "in units", "a forward")
-        rows = [
-            (
-                arm.arm,
-                f"{arm.num_identical} of {len(arm.answers)}",
-                "" if arm.first_divergence is None else str(arm.first_divergence),
-                str(len(arm.gaps)),
-                str(arm.num_behind),
-                f"{max(arm.gaps, default=0.0):.4f}",
-                f"{statistics.fmean(arm.gaps or [0.0]):.5f}",
-                f"{arm.max_units:.2f}",
-                f"{arm.mean_acceptance_length:.2f}",
-            )
-            for arm in self.arms
-        ]
-        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-        notes = NOTES.format(dtype=self.dtype, epsilon=torch.finfo(getattr(torch, self.dtype)).eps)
-        return "\n".join([*lines, "", notes, *(f"{arm}: {way.summary}" for arm, way in FLOOR.items())])
+        grid = grid_of(self.to_json())
+        return "\n".join([markdown(grid), "", *grid.notes])
 
     def to_json(self) -> dict[str, Any]:
         arms = [arm.to_json() for arm in self.arms]
-        return {"dtype": self.dtype, "exactness": arms, "machine": machine(), "versions": versions()}
+        return {"dtype": self.dtype, "arms": arms, "machine": machine(), "versions": versions()}
 
 
-NOTES = """\
-Identical: answers that are those of ar, stock generate, token for token; the first of the others differs at this token,
-from 0. Behind: tokens that aren't the best one at their place, by stock forwards over the prompt and over the answer.
-Gap: by how much, in logits; in units of rounding, {dtype}'s epsilon ({epsilon:g}) times the best logit. A forward:
-tokens per target forward after the prefill, bonus included. The noise floor is stock generate beside itself:"""
+JUDGED = (
+    "Identical: answers that are those of ar, stock generate, token for token; the first of the others differs at this "
+    "token, counted from 0. Behind: tokens that aren't the best one at their place, by stock forwards over the prompt "
+    "and over the answer. Gap: by how much, in logits; in units of rounding, the dtype's epsilon times the best logit. "
+    "A token that differs with a gap of 0 is level with the best one: logits are rounded too. Acceptance: tokens per "
+    "target forward after the prefill, bonus included (plain decoding = 1.00)."
+)
+NOISE = (
+    "The noise floor is stock generate beside itself. ar twice: asked the same thing twice in one batch. ar in pieces: "
+    "with a prefill of several forwards."
+)
+
+
+def grid_of(record: Mapping[str, Any]) -> Grid:
+    """What `Exactness.to_json` says, an arm a row."""
+    head = ("arm", "identical", "differs at", "tokens", "behind", "worst gap", "mean gap", "in units", "acceptance")
+    rows = tuple(
+        (
+            arm["arm"],
+            f"{arm['num_identical']} of {len(arm['answers'])}",
+            "" if arm["first_divergence"] is None else str(arm["first_divergence"]),
+            str(arm["num_tokens"]),
+            str(arm["num_behind"]),
+            f"{arm['max_gap']:.4f}",
+            f"{arm['mean_gap']:.5f}",
+            f"{arm['max_units']:.2f}",
+            f"{arm['mean_acceptance_length']:.2f}",
+        )
+        for arm in record["arms"]
+    )
+    return Grid(f"Exactness in {record['dtype']}", head, rows, (JUDGED, NOISE))
 
 
 @final
@@ -226,7 +237,7 @@ def _generation(vlm: SpecVLM, tokens: tuple[int, ...], reason: FinishReason, sta
 
 FLOOR: Mapping[str, Way] = {
     "ar twice": Way("stock generate, asked the same thing twice in one batch.", _twice, needs_draft=False),
-    "ar in pieces": Way("stock generate, whose prefill takes several forwards.", _in_pieces, needs_draft=False),
+    "ar in pieces": Way("stock generate with a prefill of several forwards.", _in_pieces, needs_draft=False),
 }
 """The noise floor. What differs here differs without us."""
 
@@ -282,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--pair", default="pocket", help="a pair as specvlm.load knows it (default: pocket)")
+    parser.add_argument("--pair", choices=NAMES, default=NAMES[0])
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--prompts", type=int, default=20, help="held-out films to describe (default 20)")
     parser.add_argument("--frames", type=int, default=16, help="frames a film (default 16)")
@@ -292,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    vlm = specvlm.load(given.pair, dtype=given.dtype)
+    vlm = build(given.pair, getattr(torch, given.dtype)).vlm
     options = Options(do_sample=False, max_new_tokens=given.tokens)
     found = measure(vlm, descriptions(given.prompts, given.frames), given.arms, options)
     sys.stdout.write(found.table() + "\n")

@@ -14,7 +14,7 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import torch
 from specvlm import pocket
 from specvlm.answering import Generation
 from specvlm.bench.footage import shoot
+from specvlm.bench.renderings import markdown
+from specvlm.bench.report import Grid
 from specvlm.bench.subjects import NAMES, build
 from specvlm.compare import first_divergence, machine, versions
 from specvlm.errors import OptionError
@@ -88,23 +90,33 @@ class ManyQuestions:
 
     def table(self) -> str:
         """For people."""
-        head = ("question", "prompt tokens", "first token (s)", *BEFORE_FIRST_TOKEN, "as stock generate")
-        lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-        for each in self.asked:
-            seconds = [statistics.median(each.ttft_seconds), *(each.phases[name] for name in BEFORE_FIRST_TOKEN)]
-            said = "yes" if each.first_divergence is None else f"to token {each.first_divergence}"
-            cells = (each.question, str(each.num_prompt_tokens), *(f"{second:.3f}" for second in seconds), said)
-            lines.append("| " + " | ".join(cells) + " |")
-        said = (
-            f"{self.num_video_tokens} video tokens, {self.kept_bytes / 1e6:.1f} MB of them are kept. First token after "
-            f"{self.first_seconds:.3f} s, of later questions after {self.later_seconds:.3f} s in the mean: "
-            f"{100 * self.share:.1f} %. {self.num_identical} of {len(self.asked)} answers are stock generate's."
-        )
-        return "\n".join([*lines, "", said])
+        grid = grid_of(self.to_json())
+        return "\n".join([markdown(grid), "", *grid.notes])
 
     def to_json(self) -> dict[str, Any]:
         figures = {name: getattr(self, name) for name in ("first_seconds", "later_seconds", "share", "num_identical")}
         return asdict(self) | figures | {"machine": machine(), "versions": versions()}
+
+
+def grid_of(record: Mapping[str, Any]) -> Grid:
+    """What `ManyQuestions.to_json` says, a question a row."""
+    head = ("question", "prompt tokens", "first token (s)", *BEFORE_FIRST_TOKEN, "as stock generate")
+    rows = tuple(
+        (
+            each["question"],
+            str(each["num_prompt_tokens"]),
+            f"{statistics.median(each['ttft_seconds']):.3f}",
+            *(f"{each['phases'][name]:.3f}" for name in BEFORE_FIRST_TOKEN),
+            "yes" if each["first_divergence"] is None else f"to token {each['first_divergence']}",
+        )
+        for each in record["asked"]
+    )
+    note = (
+        f"{record['num_video_tokens']} video tokens; {record['kept_bytes'] / 1e6:.1f} MB are kept of the video. First "
+        f"token after {record['first_seconds']:.3f} s, of later questions after {record['later_seconds']:.3f} s in the "
+        f"mean: {100 * record['share']:.1f} %. {record['num_identical']} of {len(rows)} answers are stock generate's."
+    )
+    return Grid("Questions about one video, in turn", head, rows, (note,))
 
 
 def measure(
@@ -182,9 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    vlm = build(given.pair, getattr(torch, given.dtype)).vlm
+    subject = build(given.pair, getattr(torch, given.dtype))
+    vlm = subject.vlm
     with tempfile.TemporaryDirectory() as folder:
-        film = shoot(vlm, Path(folder), given.video_tokens, given.tokens)
+        film = shoot(vlm, Path(folder), given.video_tokens, given.tokens, blanks=subject.widened)
         options = Options(do_sample=False, num_frames=film.num_frames, max_new_tokens=given.tokens)
         brief = vlm.load_video(film.path, num_frames=4)
         found = measure(vlm, film.path, questions_about(film.film), options, repeats=given.repeats, warm_up=brief)

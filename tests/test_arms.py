@@ -42,8 +42,8 @@ def answer(vlm: SpecVLM, arm: str, options: Options | None = None):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_way_gives_the_answer_of_stock_generate(family):
     # In the tiny LLaVA's prompt transformers looks up video tokens, and then misses their pixels.
-    left_out = {"auto", "prompt_lookup"} if family == "llava_onevision" else {"auto"}
-    names = (*(way for way in WAYS if way not in left_out), "specvlm@0", "chain@0.8")
+    left_out = {"prompt_lookup"} if family == "llava_onevision" else set()
+    names = (*(way for way in WAYS if way not in left_out), "specvlm@0", "chain@0.8", "auto@0.5")
     found = compare(pair(family), tiny.video(5), QUESTION, Options(max_new_tokens=24, pruning_ratio=0.5), arms=names)
     assert [arm.arm for arm in found.arms] == list(dict.fromkeys(("ar", *names)))
     assert all(arm.identical and arm.tokens == 24 for arm in found.arms)
@@ -69,7 +69,7 @@ def test_what_was_asked_for_does_not_stand_against_an_arm():
     """Nodes and width belong to the dynamic tree; depth to all but the planned one."""
     asked = Options(max_new_tokens=8, num_nodes=9, width=3, depth=2)
     assert len(answer(pair("llava_onevision"), "chain", asked).stats.rounds[0].tree) == 3
-    for arm in ("paper", "dynamic"):
+    for arm in ("paper", "dynamic", "auto"):
         assert answer(pair("llava_onevision"), arm, asked).stats.rounds
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, final
+from typing import Any, cast, final, get_args
 
 from specvlm.errors import OptionError
 from specvlm.evals.settings import DEFAULT, Setting
-from specvlm.options import Options
+from specvlm.options import Options, TreeName
+
+TREES = (*get_args(TreeName), "auto")
 
 
 @final
@@ -19,7 +21,7 @@ class Grid:
     means whatever the options say, or else the checkpoint.
 
     Beside the grid stand stock generate, once for each number of frames, and plain speculation, once for each tree,
-    which is ratio 0 of every pruner. Errors: OptionError for an axis without a value.
+    which is ratio 0 of every pruner. Errors: OptionError for an axis without a value, or with one that doesn't exist.
     """
 
     pruners: tuple[str, ...]
@@ -33,6 +35,9 @@ class Grid:
             if not values:
                 raise OptionError(f"{name}: name at least one")
             object.__setattr__(self, name, values)
+        for tree in self.trees:
+            if tree not in TREES:
+                raise OptionError(f"trees: there is no {tree!r}; there are {', '.join(TREES)}")
 
     def settings(self, base: Options) -> tuple[Setting, ...]:
         """One for each point, with the options `base` otherwise. Errors: OptionError."""
@@ -52,7 +57,7 @@ class Grid:
 def _with_tree(options: Options, tree: str) -> Options:
     if tree == "auto":
         return replace(options, plan="auto", tree="dynamic")
-    return replace(options, plan="fixed", tree=tree)
+    return replace(options, plan="fixed", tree=cast(TreeName, tree))
 
 
 @final

@@ -13,6 +13,7 @@ from specvlm.evals.evaluate import Record, measured_against
 from specvlm.evals.grid import Point
 from specvlm.evals.metrics import Metrics, answers, latest, metrics_of
 from specvlm.evals.run_folder import Run
+from specvlm.pruning.base import Number
 
 BINS = 16
 """Stretches that a video is divided into, at the most, to show where in time tokens lie."""
@@ -79,7 +80,7 @@ def _shown(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _over_time(per_frame: Sequence[Sequence[float]]) -> list[float]:
+def _over_time(per_frame: Sequence[Sequence[Number]]) -> list[float]:
     """Amounts per frame, each video's relative to an even spread, which is 1, and their mean over videos."""
     per_frame = [amounts for amounts in per_frame if sum(amounts) > 0]
     if not per_frame:
@@ -89,7 +90,7 @@ def _over_time(per_frame: Sequence[Sequence[float]]) -> list[float]:
     return [num_bins * statistics.fmean(column) for column in zip(*shares, strict=True)]
 
 
-def in_bins(amounts: Sequence[float], num_bins: int) -> list[float]:
+def in_bins(amounts: Sequence[Number], num_bins: int) -> list[float]:
     """Amounts of equal stretches, each taken as even in itself, over `num_bins` equal stretches; their sum stays."""
     sums = np.concatenate([[0.0], np.cumsum(amounts)])
     edges = np.linspace(0, len(amounts), num_bins + 1)

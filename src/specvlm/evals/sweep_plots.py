@@ -10,10 +10,13 @@ from typing import Any, final
 
 from specvlm.errors import OptionError
 from specvlm.evals.plots import COLOURS, GREY, STYLE
+from specvlm.pruning.base import Number
 
 Point = Mapping[str, Any]
 Draw = Callable[[Any], None]
 """Draws one panel, an Axes of matplotlib."""
+Lines = dict[str, list[tuple[Number, Number]]]
+"""Points by the name of their line."""
 
 COLUMNS, WIDTH, HEIGHT = 2, 4.4, 3.1
 """Panels side by side, and the inches of each."""
@@ -73,7 +76,7 @@ def against_frames(points: Sequence[Point]) -> Panels:
         there = [point for point in points if point["tree"] == tree and point["frames"] is not None]
         at = [point for point in there if point["ratio"] == highest or point["pruner"] is None]
         for figure in FIGURES:
-            lines: dict[str, list[tuple[float, float]]] = {}
+            lines: Lines = {}
             for point in at:
                 if point[figure] is not None:
                     lines.setdefault(point["pruner"] or "plain", []).append((point["frames"], point[figure]))
@@ -85,7 +88,7 @@ def stage_one(points: Sequence[Point]) -> Panels:
     """Acceptance against the share of kept tokens that a pruner of two stages chose by the target's attention."""
     panels = []
     for place in _places(points):
-        lines: dict[str, list[tuple[float, float]]] = {}
+        lines: Lines = {}
         for point in points:
             if _place(point) == place and len(point["kept_by_stage"]) == 2:
                 found = (point["kept_by_stage"][0], point["mean_acceptance_length"])
@@ -115,7 +118,7 @@ def over_time(points: Sequence[Point]) -> Panels:
     return "over_time", caption, [_steps(name, found, attention) for name, found in pruners.items()]
 
 
-def _steps(title: str, points: Sequence[Point], attention: Sequence[float]) -> Draw:
+def _steps(title: str, points: Sequence[Point], attention: Sequence[Number]) -> Draw:
     def draw(axes: Any) -> None:
         if attention:
             axes.stairs(attention, _edges(attention), fill=True, color="#dddddd", label="attention")
@@ -132,11 +135,11 @@ def _steps(title: str, points: Sequence[Point], attention: Sequence[float]) -> D
     return draw
 
 
-def _edges(amounts: Sequence[float]) -> list[float]:
+def _edges(amounts: Sequence[Number]) -> list[float]:
     return [number / len(amounts) for number in range(len(amounts) + 1)]
 
 
-def _lines(figure: str, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], along: str) -> Draw:
+def _lines(figure: str, title: str, lines: Lines, along: str) -> Draw:
     def draw(axes: Any) -> None:
         for colour, marker, (name, line) in zip(cycle(COLOURS), cycle(MARKERS), lines.items(), strict=False):
             style = {"color": GREY, "linestyle": "--"} if name == "plain" else {"color": colour}
@@ -150,7 +153,7 @@ def _lines(figure: str, title: str, lines: Mapping[str, Sequence[tuple[float, fl
     return draw
 
 
-def _by_pruner(points: Sequence[Point], place: str, figure: str) -> dict[str, list[tuple[float, float]]]:
+def _by_pruner(points: Sequence[Point], place: str, figure: str) -> Lines:
     """Each pruner's (ratio, figure), from plain speculation on."""
     there = [point for point in points if _place(point) == place and point[figure] is not None]
     start = [(0.0, point[figure]) for point in there if point["pruner"] is None]

@@ -58,6 +58,17 @@ def evaluate(
     retry_broken: Annotated[
         bool, typer.Option("--retry-broken", help="Try again what could not be answered before.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="`local`: here, one sample after the other; `ray`: on the actors of Ray Data.")
+    ] = "local",
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            help="A Ray cluster such as `10.0.0.1:6379`; `auto`: the one that runs here; `local`: one for this run."
+        ),
+    ] = "local",
+    num_actors: Annotated[int, typer.Option(min=1, help="How many pairs of models answer on Ray.")] = 1,
+    num_gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of each actor; a part such as 0.5 will do.")] = 0.0,
     json: Json = False,
     *,
     models: Models,
@@ -68,6 +79,8 @@ def evaluate(
     Kill it whenever you like and start it again: nothing is lost, and nothing is done twice. Answers are greedy unless
     asked otherwise. The exit code is 1 if an answer differs from stock generate's in float32 or float64.
     """
+    if engine not in ("local", "ray"):
+        raise OptionError(f"engine must be local or ray, not {engine!r}")
     with waiting("Looking at the data"):
         from specvlm.evals.experiment import Experiment
         from specvlm.evals.metrics import metrics_of
@@ -91,8 +104,16 @@ def evaluate(
             settings=(Setting(answer.options(), names),),
         )
     with progress() as bar:
-        engine = local(lambda: bar.paused(models.load))
-        run = experiment.carry_out(out, engine, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell)
+        if engine == "ray":
+            from specvlm.integrations.ray_data import ray_data
+
+            num_cpus = float(models["threads"] or 1)
+            does = ray_data(
+                models.load, address=ray_address, num_actors=num_actors, num_gpus=num_gpus, num_cpus=num_cpus
+            )
+        else:
+            does = local(lambda: bar.paused(models.load))
+        run = experiment.carry_out(out, does, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell)
     metrics = metrics_of(run)
     show(run, metrics, stderr=json)
     if json:

@@ -13,11 +13,12 @@ QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
 log   := $(VENV)/install.log
+lmms  := $(VENV)-lmms-eval
 # One thread a worker: the tests' models are tiny, and threads of several workers would only fight for the cores.
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity lint format pocket pocket-eval vision bench bench-quick clean
+.PHONY: help install demo test parity lmms-eval lint format pocket pocket-eval vision bench bench-quick clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +36,9 @@ test: $(ready) ## the tests, but for the long parity grid
 
 parity: $(ready) ## the long grid of whole generations against stock Hugging Face generate
 	@$(pytest) -m "parity or not parity" tests/parity $(ARGS)
+
+lmms-eval: $(lmms)/.ready ## the plugin in the real lmms-eval, which gets an environment of its own
+	@OMP_NUM_THREADS=1 $(lmms)/bin/python -m pytest -m lmms_eval tests/integrations/test_lmms_eval.py $(ARGS)
 
 lint: $(ready) ## ruff (rules and format) and pyright
 	$(bin)/ruff check .
@@ -65,7 +69,7 @@ bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and most o
 	$(bin)/python -m specvlm.bench.performance
 
 clean: ## remove .venv, caches and built packages
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(lmms) build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready): pyproject.toml
@@ -75,4 +79,13 @@ $(ready): pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(bin)/python -m pip install --disable-pip-version-check -e '.[dev]' >$(log) 2>&1 || \
 		{ tail -n 30 $(log) >&2; echo 'pip failed; all that it said is in $(log)' >&2; exit 1; }
+	@touch $@
+
+# lmms-eval wants an older PyAV than we do: it is installed first, and pip, asked for specvlm, then warns and upgrades.
+$(lmms)/.ready: pyproject.toml
+	@echo 'Installing lmms-eval and specvlm into $(lmms). It takes minutes; progress: $(lmms)/install.log'
+	@$(PYTHON) -m venv $(lmms)
+	@{ $(lmms)/bin/python -m pip install --disable-pip-version-check 'lmms-eval==0.7.3' && \
+		$(lmms)/bin/python -m pip install --disable-pip-version-check -e '.[eval]' pytest hypothesis beartype; } \
+		>$(lmms)/install.log 2>&1 || { tail -n 30 $(lmms)/install.log >&2; exit 1; }
 	@touch $@

@@ -7,8 +7,11 @@ ARGS   ?=
 
 # What the benches ask. A prefill of 3,000 tokens by 7 billion parameters takes minutes on two cores: hence few arms there.
 POCKET_BENCH ?= --video-tokens 144,288 --new-tokens 64,128 --ratios 0.5,0.9
+HOSTILE      ?= --arms paper,auto --repeats 9
 LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000
 QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto
+EXACTNESS    ?= --prompts 8
+QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
@@ -61,11 +64,15 @@ vision: $(ready) ## what it brings to share or to spare the draft's vision: the 
 bench-quick: $(ready) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
 	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair pocket-qwen2_5_vl $(POCKET_BENCH) --out docs/bench
+	$(bin)/specvlm bench --pair pocket-hostile $(HOSTILE) --out docs/bench
+	$(bin)/python -m specvlm.bench.exactness --pair pocket-llava_onevision $(EXACTNESS) --out docs/bench
+	$(bin)/python -m specvlm.bench.exactness --pair pocket-qwen2_5_vl $(EXACTNESS) --out docs/bench
 	$(bin)/python -m specvlm.bench.performance
 
 bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and most of an hour on two cores
 	$(bin)/specvlm bench --pair llava-onevision-7b+0.5b $(LLAVA_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair qwen2.5-vl-7b+3b $(QWEN_BENCH) --out docs/bench
+	$(bin)/python -m specvlm.bench.questions $(QUESTIONS) --out docs/bench
 	$(bin)/python -m specvlm.bench.performance
 
 clean: ## remove .venv, caches and built packages

@@ -100,5 +100,4 @@ def document(**bench: Any) -> dict[str, Any]:
             "steps": [asdict(step) for step in STEPS],
             "growth": [asdict(growth) for growth in growths(points, STEPS)],
         },
-        "extras": {},
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ import tiny
 from specvlm import arms
 from specvlm.answering import Generation
 from specvlm.arms import Way
-from specvlm.bench.exactness import FLOOR, Judge, descriptions, main, measure
+from specvlm.bench.exactness import FLOOR, Judge, descriptions, grid_of, main, measure
+from specvlm.bench.performance import CHAPTERS
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.options import Options
@@ -200,12 +202,15 @@ def test_films_to_describe() -> None:
     assert "video" in question
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     few = ["--prompts", "1", "--frames", "4", "--tokens", "6"]
-    main(["--pair", "pocket-qwen2_5_vl", *few, "--arms", "specvlm", "strict", "--json"])
+    main(["--pair", "pocket-qwen2_5_vl", *few, "--arms", "specvlm", "strict", "--out", str(tmp_path), "--json"])
     *table, last = capsys.readouterr().out.splitlines()
     record = json.loads(last)
     assert record["dtype"] == "bfloat16"
     assert [arm["arm"] for arm in record["arms"]] == ["ar", *FLOOR, "specvlm", "strict"]
     assert all(len(arm["answers"][0]["tokens"]) == 6 for arm in record["arms"])
     assert table[0].startswith("| arm | identical |")
+    kept = json.loads((tmp_path / "exactness-pocket-qwen2_5_vl-bfloat16.json").read_text())
+    assert CHAPTERS["exactness"](kept) == grid_of(record)
+    assert "pocket-qwen2_5_vl" in grid_of(kept).title

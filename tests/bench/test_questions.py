@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
 from specvlm.bench import questions
-from specvlm.bench.questions import Asked, ManyQuestions, main, measure, questions_about
+from specvlm.bench.performance import CHAPTERS
+from specvlm.bench.questions import Asked, ManyQuestions, grid_of, main, measure, questions_about
 from specvlm.errors import OptionError
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
@@ -104,11 +106,15 @@ def test_questions_about_a_film_are_all_different(film: int) -> None:
     assert found == questions_about(film)
 
 
-def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--pair", "pocket-llava_onevision", "--video-tokens", "60", "--tokens", "3", "--repeats", "1", "--json"])
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    few = ["--video-tokens", "60", "--tokens", "3", "--repeats", "1"]
+    main(["--pair", "pocket-llava_onevision", *few, "--out", str(tmp_path), "--json"])
     *table, last = capsys.readouterr().out.splitlines()
     record = json.loads(last)
     assert len(record["asked"]) == 10
     assert 40 < record["num_video_tokens"] < 80
     assert 0 < record["share"] < 1
     assert table[0].startswith("| question |")
+    kept = json.loads((tmp_path / "questions-pocket-llava_onevision-bfloat16.json").read_text())
+    assert CHAPTERS["questions"](kept) == grid_of(record)
+    assert "pocket-llava_onevision" in grid_of(kept).title

@@ -133,9 +133,7 @@ def test_the_page_of_performance(tmp_path, monkeypatch):
         made = document(pair=pair)
         (folder / f"{stem(made)}.json").write_text(json.dumps(made))
     (folder / "questions-a.json").write_text('{"later": 3}')
-    chapter = {
-        "questions": lambda made: iter([Grid("Many questions", ("later",), ((str(made["later"]),),), ("A note.",))])
-    }
+    chapter = {"questions": lambda made: Grid("Many questions", ("later",), ((str(made["later"]),),), ("A note.",))}
     monkeypatch.setattr(performance, "CHAPTERS", chapter)
     performance.main(["--folder", str(folder), "--page", str(tmp_path / "performance.md")])
     text = (tmp_path / "performance.md").read_text()

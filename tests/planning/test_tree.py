@@ -52,7 +52,7 @@ def test_a_tree_whatever_is_believed(costs, believed, max_depth, seed, vocabular
     prices = Prices.now(pair_costs(costs), mind, 300, 40)
     shape = PlannedTree(lambda: prices, mind)
     if cut is not None:
-        shape, max_depth = shape.cut(cut), min(max_depth, cut)
+        shape, max_depth = shape.cut(cut), cut
     grown = grow(shape, 7, max_depth if cut is None else 99, logits_after(seed, vocabulary, sharp, broken))
     tree, every = grown.tree, [path for paths in grown.fed for path in paths]
     assert tree.parents[0] == -1

@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, cast, final
 
 import torch
@@ -26,7 +27,7 @@ from specvlm import pocket
 from specvlm.answering import Generation
 from specvlm.arms import Way, find
 from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Grid
+from specvlm.bench.report import Grid, keep
 from specvlm.bench.subjects import NAMES, build
 from specvlm.compare import first_divergence, machine, versions
 from specvlm.engine.sequence import FinishReason
@@ -102,6 +103,7 @@ class Answers:
         return {
             "arm": self.arm,
             "answers": [asdict(each) for each in self.answers],
+            "num_answers": len(self.answers),
             "num_identical": self.num_identical,
             "first_divergence": self.first_divergence,
             "num_tokens": len(gaps),
@@ -119,6 +121,8 @@ class Exactness:
 
     dtype: str
     arms: tuple[Answers, ...]
+    pair: str = ""
+    """What the pair is called, for people."""
 
     def table(self) -> str:
         """For people; what the columns mean stands below."""
@@ -127,7 +131,7 @@ class Exactness:
 
     def to_json(self) -> dict[str, Any]:
         arms = [arm.to_json() for arm in self.arms]
-        return {"dtype": self.dtype, "arms": arms, "machine": machine(), "versions": versions()}
+        return {"pair": self.pair, "dtype": self.dtype, "arms": arms, "machine": machine(), "versions": versions()}
 
 
 JUDGED = (
@@ -149,7 +153,7 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
     rows = tuple(
         (
             arm["arm"],
-            f"{arm['num_identical']} of {len(arm['answers'])}",
+            f"{arm['num_identical']} of {arm['num_answers']}",
             "" if arm["first_divergence"] is None else str(arm["first_divergence"]),
             str(arm["num_tokens"]),
             str(arm["num_behind"]),
@@ -160,7 +164,8 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
         )
         for arm in record["arms"]
     )
-    return Grid(f"Exactness in {record['dtype']}", head, rows, (JUDGED, NOISE))
+    title = f"Exactness in {record['dtype']}" + (f": {record['pair']}" if record["pair"] else "")
+    return Grid(title, head, rows, (JUDGED, NOISE))
 
 
 @final
@@ -299,14 +304,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=16, help="frames a film (default 16)")
     parser.add_argument("--tokens", type=int, default=256, help="most tokens of an answer (default 256)")
     parser.add_argument("--arms", nargs="+", default=["loop", "sd", "specvlm", "strict"], help="ways of specvlm.arms")
+    parser.add_argument("--out", type=Path, help="write exactness-PAIR-DTYPE.json there, for docs/performance.md")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     vlm = build(given.pair, getattr(torch, given.dtype)).vlm
     options = Options(do_sample=False, max_new_tokens=given.tokens)
-    found = measure(vlm, descriptions(given.prompts, given.frames), given.arms, options)
+    found = replace(measure(vlm, descriptions(given.prompts, given.frames), given.arms, options), pair=given.pair)
     sys.stdout.write(found.table() + "\n")
+    if given.out:
+        record = found.to_json()
+        for arm in record["arms"]:
+            del arm["answers"]  # thousands of figures, of which the page shows sums
+        keep(record, given.out, f"exactness-{given.pair}-{given.dtype}")
     if given.json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from specvlm.bench import exactness, questions
 from specvlm.bench.renderings import markdown
 from specvlm.bench.report import Document, Grid, grids, introduction, stem
 
@@ -25,8 +26,8 @@ all of them are compared with stock Hugging Face `generate`, token by token."""
 
 HOW_TO_READ = "How to read the tables"
 
-CHAPTERS: dict[str, Callable[[Document], Iterator[Grid]]] = {}
-"""What other commands left in the folder, as files called KEY-....json, and the grids to be made of each."""
+CHAPTERS: dict[str, Callable[[Document], Grid]] = {"exactness": exactness.grid_of, "questions": questions.grid_of}
+"""What other commands left in the folder, as files called KEY-....json, and the grid to be made of each."""
 
 IN_SUMMARY = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "auto")
 """Of arms with ratios each counts."""
@@ -36,7 +37,7 @@ def page(folder: Path, pictures: str) -> str:
     """The whole page. `pictures` is the folder as seen from the page."""
     kinds = {path: next((kind for kind in CHAPTERS if path.name.startswith(f"{kind}-")), "") for path in _files(folder)}
     benches = [_read(path) for path, kind in kinds.items() if not kind]
-    others = [grid for path, kind in kinds.items() if kind for grid in CHAPTERS[kind](_read(path))]
+    others = [CHAPTERS[kind](_read(path)) for path, kind in kinds.items() if kind]
     parts = [OPENING, *_blocks([summary(benches)])]
     for document in benches:
         parts += _chapter(document, pictures)

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from specvlm import pocket
 from specvlm.answering import Generation
 from specvlm.bench.footage import shoot
 from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Grid
+from specvlm.bench.report import Grid, keep
 from specvlm.bench.subjects import NAMES, build
 from specvlm.compare import first_divergence, machine, versions
 from specvlm.errors import OptionError
@@ -63,6 +63,8 @@ class ManyQuestions:
     kept_bytes: int
     """What was kept of the video when all had been answered."""
     asked: tuple[Asked, ...]
+    pair: str = ""
+    """What the pair is called, for people."""
 
     @property
     def first_seconds(self) -> float:
@@ -116,7 +118,8 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
         f"token after {record['first_seconds']:.3f} s, of later questions after {record['later_seconds']:.3f} s in the "
         f"mean: {100 * record['share']:.1f} %. {record['num_identical']} of {len(rows)} answers are stock generate's."
     )
-    return Grid("Questions about one video, in turn", head, rows, (note,))
+    title = "Questions about one video, in turn" + (f": {record['pair']}" if record["pair"] else "")
+    return Grid(title, head, rows, (note,))
 
 
 def measure(
@@ -190,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--tokens", type=int, default=32, help="most tokens of an answer (default 32)")
     parser.add_argument("--repeats", type=int, default=3, help="turns from the beginning (default 3)")
+    parser.add_argument("--out", type=Path, help="write questions-PAIR-DTYPE.json there, for docs/performance.md")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -201,7 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = Options(do_sample=False, num_frames=film.num_frames, max_new_tokens=given.tokens)
         brief = vlm.load_video(film.path, num_frames=4)
         found = measure(vlm, film.path, questions_about(film.film), options, repeats=given.repeats, warm_up=brief)
+    found = replace(found, pair=given.pair)
     sys.stdout.write(found.table() + "\n")
+    if given.out:
+        keep(found.to_json(), given.out, f"questions-{given.pair}-{given.dtype}")
     if given.json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
 

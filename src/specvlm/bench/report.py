@@ -5,8 +5,10 @@ A section makes grids of the JSON document, or none where the document has nothi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from specvlm.arms import find
@@ -180,12 +182,19 @@ def growth(document: Document) -> Iterator[Grid]:
 Section = Callable[[Document], Iterator[Grid]]
 
 SECTIONS: tuple[Section, ...] = (speeds, phases, limits, steps, growth)
-"""In this order everywhere. What `specvlm.bench.suite.EXTRAS` adds to a document is shown by one more function here."""
+"""In this order everywhere."""
 
 
 def stem(document: Document) -> str:
     """What a document's files are called, but for their endings."""
     return f"{document['bench']['pair']}-{document['bench']['dtype']}"
+
+
+def keep(document: Document, folder: Path, name: str) -> None:
+    """Write it into the folder, as `name`.json, for docs/performance.md to be made of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(document, indent=1, allow_nan=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def grids(document: Document, sections: Sequence[Section] = SECTIONS) -> list[Grid]:

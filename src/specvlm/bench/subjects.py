@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
+from torch import nn
 
 from specvlm import pocket
 from specvlm.bench.blank_frames import learn_detector
@@ -16,11 +17,17 @@ from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.pipeline import POCKET, SpecVLM, load
 
-NAMES = (*(f"pocket-{family}" for family in pocket.FAMILIES), *PAIRS)
+HOSTILE = "pocket-hostile"
+
+NAMES = (*(f"pocket-{family}" for family in pocket.FAMILIES), HOSTILE, *PAIRS)
 
 IS_EMBEDDED = (
     "The embedded pair: a few million parameters that describe films of a little world, in words that are easy to "
     "guess. Its speedups are those of this pair on this machine, and tell nothing of models with billions of them."
+)
+IS_HOSTILE = (
+    "The embedded LLaVA-OneVision pair with a draft that is sure of itself and always wrong: it says the token whose "
+    "number follows that of the one it means. Nothing can be won here; what is measured is what is lost."
 )
 IS_WIDENED = (
     "A widened pair, no published checkpoint: two language models of exactly the published shapes, so that weights, "
@@ -55,11 +62,22 @@ def build(name: str, dtype: torch.dtype) -> Subject:
     require(name)
     if name in PAIRS:
         return widened(name, PAIRS[name], dtype)
+    if name == HOSTILE:
+        return hostile(dtype)
     return Subject(name, embedded(POCKET[name], dtype), IS_EMBEDDED)
 
 
 def embedded(family: str, dtype: torch.dtype) -> SpecVLM:
     return load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
+
+
+def hostile(dtype: torch.dtype) -> Subject:
+    """The rows of the draft's output head are moved on by one."""
+    vlm = embedded("llava_onevision", dtype)
+    assert isinstance(vlm.draft, Family)
+    head: Any = vlm.draft.model.get_output_embeddings()
+    head.weight = nn.Parameter(head.weight.detach().roll(1, 0))  # a tensor of its own: the input table stays
+    return Subject(HOSTILE, vlm, IS_HOSTILE)
 
 
 def widened(name: str, pair: Pair, dtype: torch.dtype) -> Subject:

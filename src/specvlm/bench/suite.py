@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,10 +42,6 @@ WARM_UP_FRAMES = 4
 
 SHORT = 300
 """Cached tokens of the shorter of the two series of single forwards."""
-
-EXTRAS: dict[str, Callable[[Subject, Footage, Options], Any]] = {}
-"""More to be measured in the same run, once each, for the document's `extras`: exactness, many questions. A section of
-that name in `specvlm.bench.report.SECTIONS` shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,15 +122,11 @@ def measure(subject: Subject, setup: Setup, machine: Machine, say: Say = lambda 
         wanted = [(v, n) for v in setup.video_tokens or usual for n in setup.new_tokens]
         shot = [(v, n, footage.shoot(vlm, folder, v, n, blanks=subject.widened)) for v, n in wanted]
         cells = [Cell(v, n, film, _compare(subject, setup, film, n, say)) for v, n, film in shot]
-        extras = {}
-        for name, extra in EXTRAS.items():
-            say(f"Measuring {name}")
-            extras[name] = extra(subject, shot[0][2], setup.options)
     say("Measuring single forwards")
     longest = max(typical(cell.comparison.runs["ar"]).num_prompt_tokens for cell in cells)
     lengths = setup.cached or ((SHORT, longest) if longest > 2 * SHORT else (longest,))
     steps = [step for cached in lengths for step in measure_steps(vlm.target, cached, setup.rows, setup.repeats)]
-    return _document(subject, setup, machine, cells, steps, extras)
+    return _document(subject, setup, machine, cells, steps)
 
 
 def _compare(subject: Subject, setup: Setup, film: Footage, new_tokens: int, say: Say) -> Comparison:
@@ -160,7 +152,6 @@ def _document(
     machine: Machine,
     cells: Sequence[Cell],
     steps: Sequence[Step],
-    extras: Mapping[str, Any],
 ) -> dict[str, Any]:
     arms = [(cell, record) for cell in cells for record in _records(subject, machine, cell)]
     base = document([], setup.options)
@@ -199,7 +190,6 @@ def _document(
             "steps": [asdict(step) for step in steps],
             "growth": [asdict(growth) for growth in growths(points, steps)],
         },
-        "extras": dict(extras),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-NAMES = "pocket-llava_onevision, pocket-qwen2_5_vl, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b"
+NAMES = "pocket-llava_onevision, pocket-qwen2_5_vl, pocket-hostile, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b"
 
 WIDTH = 140
 """Columns of what goes to a file: a table has a column for each arm."""
@@ -134,12 +133,10 @@ def _parts(text: str) -> list[str]:
 
 def _keep(document: dict[str, Any], folder: Path) -> None:
     from specvlm.bench import plots
-    from specvlm.bench.report import stem
+    from specvlm.bench.report import keep, stem
 
-    folder.mkdir(parents=True, exist_ok=True)
-    name = stem(document)
-    (folder / f"{name}.json").write_text(json_text.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    plots.write(document, folder / f"{name}.png")
+    keep(document, folder, stem(document))
+    plots.write(document, folder / f"{stem(document)}.png")
 
 
 def _refuse_differences(document: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from specvlm.engine.attention import ScoreRecorder, attention_forward, folded_mask, lend_attention
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
+from specvlm.engine.packed_products import PackedWeights, pack
 from specvlm.engine.thin_products import thin_products
 from specvlm.errors import ModelError
 
@@ -43,6 +44,17 @@ class HFDecoder:
         self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type else torch.empty(1, 1, 0, 0)
         self.vocab_size: int = config.vocab_size
+        self._packed: PackedWeights | None = None
+
+    def pack(self) -> None:
+        """Make steps faster at the price of a second copy of the weights, where that pays and there is memory."""
+        if self._packed is None:
+            self._packed = pack(self._model, self._head)
+
+    @property
+    def packed(self) -> bool:
+        """Whether there is such a copy."""
+        return self._packed is not None
 
     @property
     def device(self) -> torch.device:
@@ -86,7 +98,8 @@ class HFDecoder:
         mask: Bool[Tensor, "nodes length"] | None,
         cache: KVCache,
     ) -> Float[Tensor, "nodes vocab"]:
-        with thin_products(len(tokens), self.dtype, self.device):
+        packed = self._packed
+        with packed.products() if packed else thin_products(len(tokens), self.dtype, self.device):
             return self._head(self._forward(Embeds(self.embed(tokens)), positions, mask, cache, None))
 
     def _forward(

@@ -36,6 +36,7 @@ class Pair:
         if draft is not None and draft != "self":
             check_layout(target, draft)
             check_tokenizer(target, draft)
+            draft.decoder.pack()  # it is smaller than the target, and runs more often
             return cls(target, draft, same_tower(target, draft))
         return cls(target, draft, one_tower=draft == "self")
 

@@ -163,4 +163,5 @@ def _facts(family: Family) -> dict[str, Any]:
         "config": model.config.get_text_config().to_diff_dict(),
         "dtype": str(model.dtype),
         "devices": str(devices),
+        "packed": family.decoder.packed,
     }

@@ -1,4 +1,4 @@
-"""Packed products: the same numbers, from copies that are made where there is room and used where they were asked for."""
+"""Packed products: the same numbers, from copies made where there is room, used where asked for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def a_cpu_that_needs_it(monkeypatch):
-    monkeypatch.setattr(module, "_rearranges_weights", lambda: True)
+    monkeypatch.setattr(module, "lacks_tiles", lambda: True)
 
 
 @pytest.mark.parametrize("num_rows", [1, 9, 15, 16, 17, 26, 32])
@@ -67,7 +67,7 @@ def test_where_there_is_nothing_to_win_torch_is_left_alone(calls, num_rows, dtyp
 
 
 def test_cpus_with_tiles_have_no_need(monkeypatch, calls):
-    monkeypatch.setattr(module, "_rearranges_weights", lambda: False)
+    monkeypatch.setattr(module, "lacks_tiles", lambda: False)
     with thin_products(16, torch.bfloat16, CPU):
         linear(torch.randn(16, module.NARROW).bfloat16(), torch.randn(8, module.NARROW).bfloat16())
     assert calls == []

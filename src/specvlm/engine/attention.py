@@ -96,8 +96,8 @@ def causal_mask(rows: int, length: int, device: torch.device) -> Bool[Tensor, "r
 
 
 def folded_mask(
-    mask: Bool[Tensor, "rows length"], groups: int, dtype: torch.dtype
-) -> Float[Tensor, "1 1 folded length"]:
+    mask: Bool[Tensor, "rows columns"], groups: int, dtype: torch.dtype
+) -> Float[Tensor, "1 1 folded columns"]:
     """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward, not once a layer."""
     additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
     return additive.repeat(groups, 1)[None, None]
@@ -112,14 +112,15 @@ def attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     *,
-    mask: Float[Tensor, "1 1 folded length"] | None = None,
+    mask: Float[Tensor, "1 1 folded columns"] | None = None,
     recorder: ScoreRecorder | None = None,
+    kernel: Callable[..., Tensor] = scaled_dot_product_attention,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "1 rows heads value_dim"], None]:
     """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
 
-    `mask` is a `folded_mask`, or None for a causal one. An `attention_mask` that transformers made is not looked at: it
-    is of the kind that the model's own attention wants.
+    `mask` is a `folded_mask`, as the `kernel` wants it, or None for a causal one. An `attention_mask` that transformers
+    made is not looked at: it is of the kind that the model's own attention wants.
     """
     batch, heads, rows, dim = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
@@ -137,7 +138,7 @@ def attention_forward(
     elif mask is not None:
         mask = mask.to(key.device)  # with `device_map` each layer may live on another device
     folded = query.reshape(batch, kv_heads, groups * rows, dim)
-    output = scaled_dot_product_attention(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    output = kernel(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 

@@ -30,12 +30,13 @@ BLOCK = 16
 
 def thin_products(num_rows: int, dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
     """A block in which this thread's products of `num_rows` rows are made the fast way, if there is one here."""
-    pays = num_rows in ROWS and dtype == torch.bfloat16 and device.type == "cpu" and _rearranges_weights()
+    pays = num_rows in ROWS and dtype == torch.bfloat16 and device.type == "cpu" and lacks_tiles()
     return _ThinProducts() if pays else nullcontext()
 
 
 @cache
-def _rearranges_weights() -> bool:
+def lacks_tiles() -> bool:
+    """Whether this CPU has AVX-512 BF16 but no AMX."""
     return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 

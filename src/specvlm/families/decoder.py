@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
 from specvlm.engine.attention import ScoreRecorder, attention_forward, folded_mask, lend_attention
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.engine.packed_products import PackedWeights, pack
+from specvlm.engine.thin_attention import hiding_columns, thin_attention
+from specvlm.engine.thin_attention import pays as thin_attention_pays
 from specvlm.engine.thin_products import thin_products
 from specvlm.errors import ModelError
 
@@ -110,7 +114,10 @@ class HFDecoder:
         cache: KVCache,
         recorder: ScoreRecorder | None,
     ) -> Float[Tensor, "new D"]:
-        if mask is not None:
+        kernel: Callable[..., Tensor] = scaled_dot_product_attention
+        if mask is not None and thin_attention_pays(len(mask), self.dtype, self.device):
+            kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
+        elif mask is not None:
             mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
         positions = positions.to(self.device)
         if self._position_rows > 1:  # transformers wants [3, batch, new]; text stands alike in all rows
@@ -126,7 +133,7 @@ class HFDecoder:
         def attend(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             nonlocal attended
             attended = True
-            return attention_forward(*args, mask=mask, recorder=recorder, **kwargs)
+            return attention_forward(*args, mask=mask, recorder=recorder, kernel=kernel, **kwargs)
 
         try:
             with lend_attention(attend):

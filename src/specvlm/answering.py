@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -68,10 +69,10 @@ def whole(pieces: Generator[str, None, Generation]) -> Generation:
             return stop.value
 
 
-def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats) -> Generation:
-    """What stock Hugging Face `generate` says, by itself."""
+def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any) -> Generation:
+    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`."""
     with stats.phase("prefill_target"):
-        tokens, reason = generate_stock(target, prompt, options, stats)
+        tokens, reason = generate_stock(target, prompt, options, stats, **aids)
     stats.finish(len(tokens))
     stats.move("prefill_target", "verify", stats.decode_seconds)
     text = str(target.tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from specvlm.answering import Generation
+from specvlm.answering import Generation, stock_answer
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
-from specvlm.oracle import generate_stock
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -80,12 +79,7 @@ def _aided(vlm: SpecVLM, video: Any, question: str, options: Options, aids: Mapp
     prompt = vlm.prepare(video, question, options, stats)
     if prepare_generation(vlm.target, prompt.input_ids, options).config.do_sample:
         raise OptionError("transformers draws other random numbers when it speculates: only greedy answers compare")
-    with stats.phase("prefill_target"):
-        tokens, reason = generate_stock(vlm.target, prompt, options, stats, **aids)
-    stats.finish(len(tokens))
-    stats.move("prefill_target", "verify", stats.decode_seconds)
-    text = str(vlm.target.tokenizer.decode(list(tokens), skip_special_tokens=True))
-    return Generation(tokens, text, reason, stats)
+    return stock_answer(vlm.target, prompt, options, stats, **aids)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 import specvlm
 import video_zoo
+from specvlm.arms import WAYS
 from specvlm.compare import Arm
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
@@ -142,6 +144,20 @@ def test_compare_in_a_table(run: Callable, film: Path, small: list):
     assert row(result.stdout, "mean acceptance length")[0] == "1.00"
     assert "bonus token included" in " ".join(result.stdout.split())
     assert result.stderr == ""
+
+
+def test_compare_tells_what_stock_transformers_could_not_run(
+    run: Callable, film: Path, small: list, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*arguments: object):
+        raise ValueError("two vocabularies")
+
+    monkeypatch.setitem(WAYS, "assisted", replace(WAYS["assisted"], answer=fail))
+    result = run("compare", film, "what?", *small, "--arms", "assisted,loop")
+    assert result.exit_code == 0, result.stderr
+    assert row(result.stdout, "identical") == ["yes", "yes"]
+    assert "assisted was left out" in result.stderr
+    assert "ValueError: two vocabularies" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(("dtype", "exit_code"), [("float32", 1), ("float64", 1), ("bfloat16", 0)])

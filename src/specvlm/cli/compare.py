@@ -58,6 +58,8 @@ def report(comparison: Comparison, *, as_json: bool) -> None:
     from specvlm.cli import tables
 
     console(stderr=as_json).print(tables.of_arms(comparison.arms))
+    for arm, why in comparison.refused.items():
+        warn(f"{arm} was left out, stock transformers can't run it with these models: {why}")
     if as_json:
         write_record(comparison.to_json())
 

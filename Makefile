@@ -21,7 +21,7 @@ lmms  := $(VENV)-lmms-eval
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity lmms-eval lint format pocket pocket-eval vision bench bench-quick clean
+.PHONY: help install demo test parity lmms-eval lint format pocket pocket-eval vision pictures bench bench-quick clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ pocket-eval: $(ready) ## how well a pocket pair sees, and how pruning changes wh
 
 vision: $(ready) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
+
+pictures: $(ready) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
+	$(bin)/python -m specvlm.bench.pictures $(ARGS)
 
 bench-quick: $(ready) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
 	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench

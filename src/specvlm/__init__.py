@@ -64,6 +64,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             value = globals()[name] = getattr(importlib.import_module(home), name)
             return value
+    if name == "pocket":
+        return importlib.import_module("specvlm.pocket")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

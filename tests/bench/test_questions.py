@@ -48,8 +48,24 @@ def test_the_first_question_pays_for_the_video() -> None:
     assert found.kept_bytes == watched.nbytes
 
 
-def asked(ttft: tuple[float, ...], divergence: int | None = None) -> Asked:
-    return Asked("why?", 9, ttft, dict.fromkeys(questions.BEFORE_FIRST_TOKEN, 0.25), (1, 2), divergence)
+def test_stock_generate_may_be_asked_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm, heard = pair(), []
+    original = SpecVLM.autoregressive
+    monkeypatch.setattr(
+        SpecVLM, "autoregressive", lambda self, *given, **more: heard.append(given[1]) or original(self, *given, **more)
+    )
+    found = measure(vlm, FILM, QUESTIONS, GREEDY, num_checked=2)
+    assert heard == [QUESTIONS[0], QUESTIONS[2]]
+    assert [each.checked for each in found.asked] == [True, False, True]
+    assert found.num_identical == 2
+    assert "2 of 2 answers" in found.table()
+    for wrong in (0, 4):
+        with pytest.raises(OptionError, match=f"num_checked must be from 1 to 3.*not {wrong}"):
+            measure(vlm, FILM, QUESTIONS, num_checked=wrong)
+
+
+def asked(ttft: tuple[float, ...], divergence: int | None = None, *, checked: bool = True) -> Asked:
+    return Asked("why?", 9, ttft, dict.fromkeys(questions.BEFORE_FIRST_TOKEN, 0.25), (1, 2), divergence, checked)
 
 
 def test_figures_are_those_of_the_median_turn() -> None:

@@ -122,8 +122,8 @@ def test_an_ending_that_nobody_knows_is_refused(tmp_path):
 
 def test_without_matplotlib_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(OptionError, match=r"pip install 'specvlm\[bench\]'"):
-        plots.require()
+    with pytest.raises(OptionError, match="pip install matplotlib"):
+        plots.svg(document())
 
 
 def test_the_page_of_performance(tmp_path, monkeypatch):

@@ -2,78 +2,49 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import cycle, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specvlm.bench.growth import A_TOKEN, ANSWER, PROMPT, ROWS
 from specvlm.bench.steps import STOCK
+from specvlm.drawing import COLOURS, GREY, SHADES, as_svg, new_figure
 from specvlm.engine.stats import PHASES
 from specvlm.errors import OptionError
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart too."""
-SHADES = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#dddddd")
-"""Tol's, for phases."""
-GREY = "#888888"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 WIDTH, HEIGHT = 13.0, 4.5
 """Inches, of the picture and of a row of it."""
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "specvlm",
-}
 
 Arms = Sequence[Mapping[str, Any]]
 Lines = Sequence[Mapping[str, Any]]
 """Growths of a document."""
 
 
-def require() -> None:
-    """Errors: OptionError if matplotlib isn't installed, before anything is measured in vain."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise OptionError("plots need matplotlib: pip install 'specvlm[bench]'") from None
-
-
 def write(document: Mapping[str, Any], path: Path) -> None:
     """The picture as a file, of the kind that its name ends with. Errors: OptionError."""
-    with _style():
+    with _figure(document) as figure:
         try:
-            _figure(document).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         except ValueError as error:  # an ending that matplotlib doesn't know
             raise OptionError(f"can't plot to {path.name}: {error}") from None
 
 
 def svg(document: Mapping[str, Any]) -> str:
     """The picture as an element of an HTML page. Errors: OptionError."""
-    file = io.StringIO()
-    with _style():
-        _figure(document).savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
+    with _figure(document) as figure:
+        text = as_svg(figure)
     return text[text.index("<svg") :]
 
 
-def _style() -> AbstractContextManager[None]:
-    require()
-    import matplotlib as mpl
-
-    return mpl.rc_context(STYLE)
-
-
-def _figure(document: Mapping[str, Any]) -> Any:
-    from matplotlib.figure import Figure
-
+@contextmanager
+def _figure(document: Mapping[str, Any]) -> Iterator[Figure]:
     last = document["cells"][-1]
     key = (last["video_tokens"], last["new_tokens"])
     arms = [arm for arm in document["arms"] if (arm["video_tokens"], arm["new_tokens"]) == key]
@@ -82,16 +53,16 @@ def _figure(document: Mapping[str, Any]) -> Any:
     for over, draw in ((PROMPT, _over_prompt), (ANSWER, _over_answer), (ROWS, partial(_over_rows, stock=stock))):
         if lines := [each for each in growth if each["over"] == over]:
             panels.append(partial(draw, lines=lines))
-    figure = Figure((WIDTH, HEIGHT * math.ceil(len(panels) / 2)), layout="constrained")
-    bench = document["bench"]
-    figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {document['machine']['cpu']}, {bench['date'][:10]}")
-    places = figure.subplots(math.ceil(len(panels) / 2), 2, squeeze=False).flat
-    for axes, draw in zip_longest(places, panels):
-        if draw is None:
-            axes.set_axis_off()
-        else:
-            draw(axes)
-    return figure
+    rows = math.ceil(len(panels) / 2)
+    with new_figure(WIDTH, HEIGHT * rows) as figure:
+        bench = document["bench"]
+        figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {document['machine']['cpu']}, {bench['date'][:10]}")
+        for axes, draw in zip_longest(figure.subplots(rows, 2, squeeze=False).flat, panels):
+            if draw is None:
+                axes.set_axis_off()
+            else:
+                draw(axes)
+        yield figure
 
 
 def _speedups(axes: Any, arms: Arms) -> None:

@@ -66,13 +66,14 @@ def bench(
     with waiting("Loading") as say:
         import torch
 
+        from specvlm import drawing
         from specvlm.bench import plots, renderings
         from specvlm.bench.suite import run
 
         silence()
         setup = _setup(pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length)
         if plot or html or out:
-            plots.require()
+            drawing.require()
         if threads is not None:
             torch.set_num_threads(threads)
         document = run(setup, say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
@@ -88,6 +89,8 @@ def evaluate(
         from specvlm.evals.settings import Setting
 
         silence()
+        options = answer.options()
+        load = partial(models.load, options)
         names = tuple(name.strip() for name in arms.split(",") if name.strip())
         experiment = Experiment(
             task=task,
@@ -101,18 +104,16 @@ def evaluate(
             num_samples=num_samples,
             order_seed=order_seed,
             models={name: value for name, value in models.items() if name != "threads"},
-            settings=(Setting(answer.options(), names),),
+            settings=(Setting(options, names),),
         )
     with progress() as bar:
         if engine == "ray":
             from specvlm.integrations.ray_data import ray_data
 
             num_cpus = float(models["threads"] or 1)
-            does = ray_data(
-                models.load, address=ray_address, num_actors=num_actors, num_gpus=num_gpus, num_cpus=num_cpus
-            )
+            does = ray_data(load, address=ray_address, num_actors=num_actors, num_gpus=num_gpus, num_cpus=num_cpus)
         else:
-            does = local(lambda: bar.paused(models.load))
+            does = local(lambda: bar.paused(load))
         run = experiment.carry_out(out, does, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell)
     metrics = metrics_of(run)
     show(run, metrics, stderr=json)

@@ -17,6 +17,7 @@ def explain(
     video: VideoSource,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about the video.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("explanation.html"),
+    png: Annotated[Path | None, typer.Option(help="A folder for pictures of the same: PNG, for papers.")] = None,
     *,
     models: Models,
     answer: Answer,
@@ -28,6 +29,11 @@ def explain(
     """
     if not out.parent.is_dir():
         raise OptionError(f"there is no folder {out.parent} to write {out.name} to")
+    if png:
+        from specvlm import drawing
+
+        drawing.require()
+        _make_folder(png)
     options = answer.options()
     vlm = models.load(options)
     with waiting("Answering"):
@@ -36,4 +42,18 @@ def explain(
 
         explanation = explain(vlm, video, question, options)
     out.write_text(page(explanation), encoding="utf-8")
-    console(stderr=False).print(f"{explanation.generation.text}\n\nWritten to {out}")
+    written = [out]
+    if png:
+        from specvlm.explain.pictures import pictures
+
+        for name, picture in pictures(explanation).items():
+            written.append(png / f"{name}.png")
+            written[-1].write_bytes(picture)
+    console(stderr=False).print(f"{explanation.generation.text}\n\nWritten: {', '.join(map(str, written))}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"can't make the folder {folder}: {error.strerror}") from None

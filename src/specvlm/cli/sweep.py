@@ -93,7 +93,7 @@ def sweep(
             settings=grid.settings(options),
         )
     with progress() as bar:
-        engine = local(lambda: bar.paused(models.load))
+        engine = local(lambda: bar.paused(lambda: models.load(options)))
         run = carry_out(
             experiment, out, engine, retry_broken=data["retry_broken"], on_begin=bar.begin, on_record=bar.tell
         )

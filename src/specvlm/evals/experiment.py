@@ -70,7 +70,7 @@ class Experiment:
         Errors: OptionError.
         """
         out = Path(out).expanduser()
-        task = self._task(out)
+        task = self.task_in(out)
         with open_run(out, self.asked(), session()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
             jobs = pending(samples, self.settings, folder.records, retry_broken=retry_broken)
@@ -81,7 +81,8 @@ class Experiment:
             folder.write(REPORT, report_html([finished]))
         return finished
 
-    def _task(self, out: Path) -> Task:
+    def task_in(self, out: Path) -> Task:
+        """The task whose data is where it was said to be or, if the task makes it itself, in the run's folder."""
         options = dict(self.task_options)
         makes_data = self.task in TASKS and TASKS[self.task].makes_data
         if makes_data and not options.get("data"):

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+from specvlm.drawing import COLOURS, GREY, SHADES, as_svg, new_figure
 from specvlm.engine.stats import PHASES
-from specvlm.errors import OptionError
-
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
-"""Okabe and Ito's, which colour-blind readers tell apart too."""
-SHADES = (
-    *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),
-    *("#cc6677", "#882255", "#aa4499", "#661100", "#6699cc", "#888888"),
-)
-"""Tol's twelve, for phases."""
-GREY = "#888888"
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "specvlm",
-}
 
 Arms = Mapping[str, Mapping[str, Any]]
 """Metrics by arm, of arms that have answers."""
@@ -112,15 +92,7 @@ def answers(points: Mapping[str, Sequence[tuple[int, float]]]) -> str:
 
 
 def _svg(height: float, draw: Callable[[Any], None]) -> str:
-    """One plot in the report's style; none of matplotlib's global state is touched. Errors: OptionError."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OptionError("plots are drawn by matplotlib: pip install 'specvlm[eval]'") from None
-    page = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+    """One plot. Errors: OptionError without matplotlib."""
+    with new_figure(6.4, height) as figure:
         draw(figure.add_subplot())
-        figure.savefig(page, format="svg", metadata={"Date": None})
-    return page.getvalue()
+        return as_svg(figure)

@@ -30,7 +30,7 @@ def carry_out(
 ) -> Run:
     """As `Experiment.carry_out`, with the metrics, the report and the pictures of a sweep. Errors: OptionError."""
     out = Path(out).expanduser()
-    task = experiment._task(out)
+    task = experiment.task_in(out)
     with open_run(out, experiment.asked(), session()) as folder:
         samples = task.samples(experiment.num_samples, experiment.order_seed)
         jobs = pending(samples, experiment.settings, folder.records, retry_broken=retry_broken)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, final
 
+from specvlm.drawing import COLOURS, GREY, as_png, as_svg, new_figure
 from specvlm.errors import OptionError
-from specvlm.evals.plots import COLOURS, GREY, STYLE
 from specvlm.pruning.base import Number
 
 Point = Mapping[str, Any]
@@ -20,7 +19,6 @@ Lines = dict[str, list[tuple[Number, Number]]]
 
 COLUMNS, WIDTH, HEIGHT = 2, 4.4, 3.1
 """Panels side by side, and the inches of each."""
-DPI = 120
 MARKERS = "osD^vPX*"
 ACCEPTANCE, DECODING = "mean acceptance length", "decode speedup"
 FIGURES = {"mean_acceptance_length": ACCEPTANCE, "decode_speedup": DECODING}
@@ -176,27 +174,18 @@ def _place(point: Point) -> str:
 
 
 def _picture(name: str, caption: str, panels: Sequence[Draw]) -> Picture:
-    """None of matplotlib's global state is touched. Errors: OptionError."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise OptionError("plots are drawn by matplotlib: pip install 'specvlm[eval]'") from None
+    """Errors: OptionError without matplotlib."""
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    svg, png = io.StringIO(), io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH * columns, HEIGHT * rows + 0.5), layout="constrained")
+    with new_figure(WIDTH * columns, HEIGHT * rows + 0.5) as figure:
         legend: dict[str, Any] = {}
         for number, draw in enumerate(panels, start=1):
             axes = figure.add_subplot(rows, columns, number)
             draw(axes)
             handles, labels = axes.get_legend_handles_labels()
-            legend |= dict(zip(labels, handles, strict=True))
+            legend |= {str(label): handle for label, handle in zip(labels, handles, strict=True)}
         ncols = 2 if columns == 1 else 4
         figure.legend(
-            legend.values(), legend.keys(), loc="outside lower center", ncols=ncols, frameon=False, fontsize=9
+            list(legend.values()), list(legend), loc="outside lower center", ncols=ncols, frameon=False, fontsize=9
         )
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    return Picture(name, caption, svg.getvalue(), png.getvalue())
+        return Picture(name, caption, as_svg(figure), as_png(figure))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from specvlm.compare import machine
 from specvlm.explain.explanation import Explanation, Look
+from specvlm.explain.layout import layout
 
 PICTURE_WIDTH = 320
 """Pixels of a frame on the page, at most."""
@@ -45,7 +46,9 @@ def _data(explanation: Explanation) -> dict[str, Any]:
             (f"{stats.tokens_per_second:.0f}", "tokens a second, decoding"),
         ],
         "words": [vars(word) for word in explanation.words],
-        "trees": [vars(tree) | {"accepted": sorted(tree.accepted)} for tree in explanation.trees],
+        "trees": [
+            vars(tree) | {"accepted": sorted(tree.accepted), "layout": vars(layout(tree))} for tree in explanation.trees
+        ],
         "looks": [_look(look) for look in explanation.looks],
         "stages": STAGES.get(explanation.num_stages, ()),
         "kept_about": f"Pruner {explanation.options.make_pruner()}: each cell is a video token, lit where the draft "

@@ -1,0 +1,244 @@
+"""An explanation as pictures, for papers and slides: the page's four views, each a PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from specvlm.drawing import as_png, new_figure
+from specvlm.explain.explanation import Explanation, Look, Tree, Word
+from specvlm.explain.layout import layout
+from specvlm.explain.page import STAGES
+from specvlm.pruning.base import Number
+
+ONE, TWO, OWN, FIRST, RIGHT = "#e8590c", "#1971c2", "#5f3dc4", "#77736b", "#2b8a3e"
+"""The page's colours: stages of the pruner, the target's own tokens, the first token, guesses that were right."""
+INK, LINE, GROUND, HEAT = "#1d1c1a", "#d5d0c5", "#fbfaf8", (255, 60, 0)
+
+COLUMNS = 88
+"""Letters of a line of the answer."""
+FONT_SIZE = 10
+LETTER, LINE_HEIGHT = 0.602 * FONT_SIZE / 72, 0.27
+"""Inches: the advance of DejaVu Sans Mono, matplotlib's own fixed-width font, and from line to line."""
+
+NODE_WIDTH, NODE_HEIGHT = 1.3, 0.34
+"""Inches from depth to depth, and from row to row, of a tree."""
+LONGEST_LABEL = 12
+
+TILE_WIDTH = 160
+"""Pixels of a frame, about."""
+DIMMED = 0.35
+"""How much light is left of what the draft never saw."""
+
+Paint = Callable[[Float[np.ndarray, "H W 3"], Look], Float[np.ndarray, "H W 3"]]
+
+
+def pictures(explanation: Explanation) -> dict[str, bytes]:
+    """PNG files by name: `answer`, `tree` (the round with most guesses; none if the answer took no round), `kept` and
+    `attention` (none for a video whose tokens have no places). Errors: OptionError without matplotlib."""
+    made = {"answer": _answer(explanation.words)}
+    if explanation.trees:
+        made["tree"] = _tree(max(explanation.trees, key=lambda tree: len(tree.texts)))
+    if explanation.looks:
+        keys = dict(zip(STAGES.get(explanation.num_stages, ()), (ONE, TWO), strict=False))
+        made["kept"] = _frames(explanation.looks, _lit, keys | {"the draft never saw it": "#3b3a38"})
+        most = max(float(look.scores.max()) for look in explanation.looks)
+        made["attention"] = _frames(explanation.looks, _heated(most), {"the target's attention": "#ff3c00"})
+    return made
+
+
+def _answer(words: Sequence[Word]) -> bytes:
+    """The text with every token coloured by how it came; deeper guesses are greener, as on the page."""
+    lines = list(_lines(words))
+    deepest = max(1, *(word.depth for word in words), 1)
+    keys = {
+        "guessed one token ahead": _shade(1, deepest),
+        f"{deepest} ahead": _shade(deepest, deepest),
+        "the target's own": OWN,
+        "first": FIRST,
+    }
+    with new_figure((COLUMNS + 4) * LETTER, (len(lines) + 2.5) * LINE_HEIGHT) as figure:
+        axes = _blank(figure, COLUMNS + 4, len(lines) + 2.5)
+        for row, line in enumerate(lines, start=1):
+            for start, text, word in line:
+                box = {"xy": (start + 2, row - 0.36), "width": len(text)}
+                if word.origin == "drafted":
+                    _box(axes, **box, height=0.86, color=_shade(word.depth, deepest))
+                else:
+                    _box(axes, **{**box, "xy": (start + 2, row + 0.4)}, height=0.1, color=_of(word))
+                _write(axes, start + 2, row + 0.05, text, family="monospace")
+        _legend(axes, keys)
+        return as_png(figure)
+
+
+def _lines(words: Sequence[Word]) -> Iterator[list[tuple[int, str, Word]]]:
+    """Lines of (column, text, word), broken between words of the language, of which a token may be a part."""
+    letters = [(_visible(letter), word) for word in words for letter in word.text]
+    while letters:
+        text = "".join(letter for letter, _ in letters[: COLUMNS + 1])
+        newline = text.find("\n")
+        if newline >= 0:
+            end, skip = newline, 1
+        elif len(letters) <= COLUMNS:
+            end, skip = len(letters), 0
+        else:
+            space = text.rfind(" ", 1)
+            end, skip = (space, 1) if space > 0 else (COLUMNS, 0)
+        line: list[tuple[int, str, Word]] = []
+        for column, (letter, word) in enumerate(letters[:end]):
+            if line and line[-1][2] is word:
+                start, so_far, _ = line.pop()
+                line.append((start, so_far + letter, word))
+            else:
+                line.append((column, letter, word))
+        yield line
+        letters = letters[end + skip :]
+
+
+def _visible(letter: str) -> str:
+    return letter if letter == "\n" or letter.isprintable() else "\ufffd"
+
+
+def _of(word: Word) -> str:
+    return OWN if word.origin == "own" else FIRST
+
+
+def _shade(depth: int, deepest: int) -> tuple[float, float, float, float]:
+    from matplotlib.colors import to_rgba
+
+    return to_rgba(RIGHT, 0.14 + 0.5 * depth / deepest)
+
+
+def _tree(tree: Tree) -> bytes:
+    """What the draft guessed to follow the last known token; what the target accepted runs along the top."""
+    placed, last = layout(tree), max(tree.accepted, key=lambda node: tree.depths[node])
+    nodes = [(depth, row, text) for depth, row, text in zip(tree.depths, placed.rows, tree.texts, strict=True)]
+    own = (tree.depths[last] + 1, placed.own_row, tree.own)
+    num_columns = max(depth for depth, _, _ in [*nodes, own]) + 1
+    with new_figure(num_columns * NODE_WIDTH, (placed.num_rows + 1.2) * NODE_HEIGHT) as figure:
+        axes = _blank(figure, num_columns, placed.num_rows + 1.2)
+        for node, parent in enumerate(tree.parents):
+            if parent >= 0:
+                right = node in tree.accepted
+                _edge(axes, nodes[parent], nodes[node], RIGHT if right else LINE, 2.2 if right else 1.2)
+        _edge(axes, nodes[last], own, OWN, 1.6)
+        for node, at in enumerate(nodes):
+            _node(axes, at, RIGHT if node in tree.accepted else LINE, filled=node in tree.accepted)
+        _node(axes, own, OWN, filled=True)
+        keys = {"accepted": RIGHT, "rejected": LINE, "the target's own": OWN}
+        _legend(axes, keys)
+        return as_png(figure)
+
+
+def _edge(axes: Any, start: tuple[int, int, str], end: tuple[int, int, str], color: str, width: float) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    (x0, y0, _), (x1, y1, _) = start, end
+    points = [(x0 + 0.86, y0 + 0.5), (x0 + 0.96, y0 + 0.5), (x1 - 0.06, y1 + 0.5), (x1 + 0.04, y1 + 0.5)]
+    path = Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
+    axes.add_patch(PathPatch(path, fill=False, edgecolor=color, linewidth=width))
+
+
+def _node(axes: Any, at: tuple[int, int, str], color: str, *, filled: bool) -> None:
+    from matplotlib.colors import to_rgba
+
+    depth, row, text = at
+    _box(axes, (depth + 0.04, row + 0.14), 0.82, 0.72, color=to_rgba(color, 0.2) if filled else GROUND, edge=color)
+    _write(axes, depth + 0.1, row + 0.5, _label(text), family="monospace", fontsize=8)
+
+
+def _label(text: str) -> str:
+    """A token on one short line, its spaces and control characters made visible."""
+    shown = repr(text)[1:-1].replace(" ", "·")
+    return shown[: LONGEST_LABEL - 1] + "…" if len(shown) > LONGEST_LABEL else shown or "∅"
+
+
+def _frames(looks: Sequence[Look], paint: Paint, keys: dict[str, Any]) -> bytes:
+    """All frames, painted over, with the second at which each is seen."""
+    num_columns = min(8, math.ceil(math.sqrt(1.6 * len(looks))))
+    num_rows = math.ceil(len(looks) / num_columns)
+    tiles = [paint(_tile(look), look) for look in looks]
+    height = max(tile.shape[0] for tile in tiles) / TILE_WIDTH + 0.16  # in widths of a tile, with its caption
+    with new_figure(num_columns * 1.4, (num_rows * height + 0.25) * 1.4) as figure:
+        axes = _blank(figure, num_columns, num_rows * height + 0.25)
+        for number, (tile, look) in enumerate(zip(tiles, looks, strict=True)):
+            x, y = number % num_columns, number // num_columns * height
+            bottom = y + 0.03 + 0.94 * tile.shape[0] / tile.shape[1]
+            shown = tile.clip(0, 255).astype(np.uint8)
+            axes.imshow(shown, extent=(x + 0.03, x + 0.97, bottom, y + 0.03), aspect="auto", interpolation="none")
+            if look.seconds is not None:
+                _write(axes, x + 0.03, bottom + 0.075, f"{look.seconds:.2f} s", color=FIRST, fontsize=7)
+        axes.set(xlim=(0, num_columns), ylim=(num_rows * height + 0.25, 0))
+        _legend(axes, keys)
+        return as_png(figure)
+
+
+def _tile(look: Look) -> Float[np.ndarray, "H W 3"]:
+    """A look's first frame, in a size of which its grid is an even part."""
+    rows, columns = look.scores.shape
+    frame: UInt8[np.ndarray, "h w 3"] = look.frames[0]
+    width = max(1, round(TILE_WIDTH / columns)) * columns
+    height = max(1, round(width * frame.shape[0] / frame.shape[1] / rows)) * rows
+    return np.asarray(Image.fromarray(frame).resize((width, height)), dtype=np.float64)
+
+
+def _lit(tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W 3"]:
+    """What the draft saw keeps its light, in a frame of its stage's colour."""
+    rows, columns = look.stages.shape
+    height, width = tile.shape[0] // rows, tile.shape[1] // columns
+    painted = tile * DIMMED
+    for row, column in zip(*np.nonzero(look.stages), strict=True):
+        cell = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        edge = max(1, min(height, width) // 12)
+        painted[cell] = _rgb(ONE if look.stages[row, column] == 1 else TWO)
+        painted[cell][edge:-edge, edge:-edge] = tile[cell][edge:-edge, edge:-edge]
+    return painted
+
+
+def _heated(most: float) -> Paint:
+    def paint(tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W 3"]:
+        rows, columns = look.scores.shape
+        warmth = 0.85 * np.sqrt(look.scores / max(most, 1e-12))
+        cell = np.ones((tile.shape[0] // rows, tile.shape[1] // columns))
+        alpha = np.kron(warmth, cell)[..., None]
+        return tile * (1 - alpha) + np.array(HEAT) * alpha
+
+    return paint
+
+
+def _rgb(color: str) -> Float[np.ndarray, "3"]:
+    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
+
+
+def _blank(figure: Any, width: Number, height: Number) -> Any:
+    """Axes over the whole figure, in units of one's own, y downwards."""
+    figure.set_layout_engine("none")
+    figure.set_facecolor(GROUND)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def _box(axes: Any, xy: tuple[Number, Number], width: Number, height: Number, color: Any, edge: Any = "none") -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle(xy, width, height, facecolor=color, edgecolor=edge))
+
+
+def _write(axes: Any, x: Number, y: Number, text: str, **style: Any) -> None:
+    style = {"color": INK, "fontsize": FONT_SIZE, **style}
+    axes.text(x, y, text, verticalalignment="center", parse_math=False, **style)  # a $ is a dollar
+
+
+def _legend(axes: Any, keys: dict[str, Any]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=color, label=text) for text, color in keys.items()]
+    axes.legend(handles=handles, loc="lower left", ncols=len(keys), frameon=False, fontsize=8, borderaxespad=0.3)

@@ -1,0 +1,106 @@
+"""pictures(): PNG files that show what they say."""
+
+from __future__ import annotations
+
+import io
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import specvlm
+import tiny
+from specvlm.explain import explain
+from specvlm.explain.explanation import Word
+from specvlm.explain.pictures import COLUMNS, ONE, OWN, RIGHT, TWO, _lines, pictures
+
+
+@pytest.fixture(scope="module")
+def pair():
+    target = tiny.model("llava_onevision", 0, dtype=torch.float64)
+    return tiny.pair(target, tiny.noised(target, 0.02))
+
+
+def count(png: bytes, colour: str) -> int:
+    """Pixels of just this colour."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    return int((pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1).sum())
+
+
+def test_colours_show_where_there_is_something_to_show(pair):
+    asked = {"pruning_ratio": 0.5, "max_new_tokens": 24}
+    made = explain(pair, tiny.film(6, 3), "what happens?", pruner="verifier_guided", **asked)
+    drawn = pictures(made)
+    assert set(drawn) == {"answer", "tree", "kept", "attention"}
+    of_one_stage = pictures(explain(pair, tiny.film(6, 3), "what happens?", pruner="frames", **asked))
+    assert min(count(drawn["kept"], ONE), count(drawn["kept"], TWO), count(of_one_stage["kept"], ONE)) > 100
+    assert count(of_one_stage["kept"], TWO) == count(drawn["attention"], ONE) == 0
+    assert count(drawn["tree"], RIGHT) > 20
+    assert count(drawn["answer"], OWN) > 20
+
+
+def test_an_answer_without_a_round_has_no_tree(pair):
+    made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=1)
+    assert set(pictures(made)) == {"answer", "kept", "attention"}
+
+
+def test_a_round_without_an_accepted_guess_shows_no_green_but_the_known_token(pair):
+    made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=24)
+    tree = max(made.trees, key=lambda tree: len(tree.accepted))
+    assert len(tree.accepted) > 1
+    none = replace(tree, accepted=frozenset({0}))
+    greens = [count(pictures(replace(made, trees=(each,)))["tree"], RIGHT) for each in (tree, none)]
+    assert greens[0] > greens[1] + 50
+
+
+def test_attention_is_warmest_where_the_target_looks_most(pair):
+    made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=4)
+    look = max(made.looks, key=lambda look: look.scores.max())
+    grey = replace(look, frames=np.full_like(look.frames, 128))
+    shown = Image.open(io.BytesIO(pictures(replace(made, looks=(grey,)))["attention"])).convert("RGB")
+    pixels = np.asarray(shown).astype(int)
+    redness = pixels[..., 0] - pixels[..., 2]
+    top, left = (int(x[0]) for x in np.nonzero(redness == redness[: pixels.shape[0] * 3 // 4].max()))
+    rows, columns = look.scores.shape
+    hottest = np.unravel_index(look.scores.argmax(), look.scores.shape)
+    inside = pixels[..., :].shape[1]
+    assert left * columns // inside == hottest[1]
+    assert rows == 1 or abs(top / inside * columns - hottest[0]) < 1.2
+
+
+def words(*texts: str) -> list[Word]:
+    return [Word(text, 0, "own", number, 0) for number, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("one",),
+        ("a ", "red", "dish thing\n\n", "$x_1$ and"),
+        tuple("word " for _ in range(60)),
+        ("x" * 200,),
+        ("", "a", ""),
+    ],
+)
+def test_lines_lose_nothing_but_the_spaces_they_are_broken_at(texts):
+    lines = list(_lines(words(*texts)))
+    shown = ["".join(text for _, text, _ in line) for line in lines]
+    assert all(len(line) <= COLUMNS for line in shown)
+    assert "".join(shown).replace(" ", "") == "".join(texts).replace(" ", "").replace("\n", "")
+    for line, text in zip(lines, shown, strict=True):
+        assert [text[start : start + len(part)] for start, part, _ in line] == [part for _, part, _ in line]
+
+
+def test_signs_of_mathematics_are_text(pair):
+    made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=4)
+    assert pictures(replace(made, words=tuple(words("it costs $5", " or $\\frac{", "..."))))["answer"]
+
+
+def test_without_matplotlib_it_says_how_to_get_it(pair, monkeypatch):
+    made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=4)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(specvlm.OptionError, match="pip install matplotlib"):
+        pictures(made)

@@ -11,7 +11,7 @@ HOSTILE      ?= --arms paper,auto --repeats 9
 LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000
 QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto
 EXACTNESS    ?= --prompts 8
-QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8
+QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --repeats 1 --checked 3
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from specvlm.bench import exactness, questions
 from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Document, Grid, grids, introduction, stem
+from specvlm.bench.report import Document, Grid, grids, growth, introduction, limits, phases, speeds, stem, steps
 
 PAGE = Path("docs/performance.md")
 FOLDER = Path("docs/bench")
@@ -51,11 +51,10 @@ def page(folder: Path, pictures: str) -> str:
 def summary(documents: Iterable[Document]) -> Grid:
     """All pairs at a glance: each at its longest prompt and answer."""
     rows = []
-    for document in documents:
-        bench, last = document["bench"], document["cells"][-1]
+    for document in map(longest, documents):
+        bench = document["bench"]
         for arm in document["arms"]:
-            here = (arm["video_tokens"], arm["new_tokens"]) == (last["video_tokens"], last["new_tokens"])
-            if here and arm["arm"].partition("@")[0] in IN_SUMMARY:
+            if arm["arm"].partition("@")[0] in IN_SUMMARY:
                 rows.append(
                     (
                         f"{bench['pair']}, {bench['dtype']}",
@@ -77,7 +76,16 @@ def _chapter(document: Document, pictures: str) -> Iterator[str]:
     yield f"## {document['bench']['pair']}, {document['bench']['dtype']}"
     yield from introduction(document)
     yield f"![Speedups, phases and growth of {name}]({pictures}/{name}.png)"
-    yield from _blocks(grids(document))
+    yield from _blocks(grids(document, (speeds,)))
+    yield from _blocks(grids(longest(document), (phases, limits)))
+    yield from _blocks(grids(document, (steps, growth)))
+
+
+def longest(document: Document) -> Document:
+    """Without all cells but the last: where the time goes is much the same in each, and the page is long."""
+    cell = document["cells"][-1]
+    arms = [a for a in document["arms"] if all(a[name] == cell[name] for name in ("video_tokens", "new_tokens"))]
+    return {**document, "cells": [cell], "arms": arms}
 
 
 def _blocks(found: Iterable[Grid], level: str = "###") -> Iterator[str]:

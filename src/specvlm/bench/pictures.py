@@ -60,7 +60,8 @@ def main() -> None:
     for folder in (runs, *(out / name for name in ("explain", "sweep", "eval"))):
         folder.mkdir(parents=True, exist_ok=True)
     film, page = demo_video(runs / "film.mp4"), runs / "explain.html"
-    specvlm("explain", film, QUESTION, "--pruner", "verifier_guided", "--out", page, "--png", out / "explain")
+    pruner = "verifier_guided(fraction=0.5)"  # both of its stages can be seen
+    specvlm("explain", film, QUESTION, "--pruner", pruner, "--out", page, "--png", out / "explain")
     for width, height in ((WIDE, 1500), (NARROW, 1500)):
         look(given.chrome, page, out / "explain" / f"page-{width}.png", width, height)
 

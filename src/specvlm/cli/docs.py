@@ -20,8 +20,8 @@ Text goes to standard output: the answer as it comes, and nothing else. Progress
 `--stats` go to standard error. With `--json` the last line of standard output is one JSON document, and what people
 read goes to standard error.
 
-Exit codes: 0; 1 if `compare` or `demo` found an answer that differs where it must not; 2 if something about the input
-is wrong, told in one line; 130 after Ctrl-C.
+Exit codes: 0; 1 if `compare`, `demo`, `bench`, `eval` or `sweep` found an answer that differs where it must not; 2 if
+something about the input is wrong, told in one line; 130 after Ctrl-C.
 """
 
 

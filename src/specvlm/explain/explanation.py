@@ -77,6 +77,22 @@ class Explanation:
     looks: tuple[Look, ...]
     num_stages: int
 
+    @property
+    def attention_range(self) -> tuple[float, float]:
+        """Least and most that the target attends to a token, as multiples of the mean; 0 and 0 if to none."""
+        scores = np.concatenate([look.scores.ravel() for look in self.looks]) if self.looks else np.zeros(1)
+        mean = float(scores.mean())
+        return (float(scores.min()) / mean, float(scores.max()) / mean) if mean > 0 else (0.0, 0.0)
+
+    def warmth(self, look: Look) -> Float[np.ndarray, "rows cols"]:
+        """The attention to a look's tokens on a scale from the video's least to its most attended one, 0 to 1.
+
+        The square root of it, since a few tokens often take most.
+        """
+        least = min(float(each.scores.min()) for each in self.looks)
+        most = max(float(each.scores.max()) for each in self.looks)
+        return np.sqrt((look.scores - least) / (most - least)) if most > least else np.zeros_like(look.scores)
+
 
 def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Explanation:
     """Answer a question about one video, and keep what happened.

@@ -49,12 +49,19 @@ def _data(explanation: Explanation) -> dict[str, Any]:
         "trees": [
             vars(tree) | {"accepted": sorted(tree.accepted), "layout": vars(layout(tree))} for tree in explanation.trees
         ],
-        "looks": [_look(look) for look in explanation.looks],
+        "looks": [_look(look) | {"warmth": explanation.warmth(look).tolist()} for look in explanation.looks],
+        "heat_about": heat_about(explanation),
         "stages": STAGES.get(explanation.num_stages, ()),
         "kept_about": f"Pruner {explanation.options.make_pruner()}: each cell is a video token, lit where the draft "
         "saw it. The target saw everything.",
         "footer": f"Made by specvlm on {machine()['cpu']}. Times include no second reading.",
     }
+
+
+def heat_about(explanation: Explanation) -> str:
+    """What the colours of the attention mean."""
+    least, most = explanation.attention_range
+    return f"the target's attention, from {least:.2f} to {most:.2f} times the mean"
 
 
 def _look(look: Look) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from specvlm.drawing import as_png, new_figure
 from specvlm.explain.explanation import Explanation, Look, Tree, Word
 from specvlm.explain.layout import layout
-from specvlm.explain.page import STAGES
+from specvlm.explain.page import STAGES, heat_about
 from specvlm.pruning.base import Number
 
 ONE, TWO, OWN, FIRST, RIGHT = "#e8590c", "#1971c2", "#5f3dc4", "#77736b", "#2b8a3e"
@@ -35,6 +36,9 @@ TILE_WIDTH = 160
 DIMMED = 0.35
 """How much light is left of what the draft never saw."""
 
+HOTTEST = 0.85
+"""How much of the most attended token's place is colour."""
+
 Paint = Callable[[Float[np.ndarray, "H W 3"], Look], Float[np.ndarray, "H W 3"]]
 
 
@@ -47,8 +51,8 @@ def pictures(explanation: Explanation) -> dict[str, bytes]:
     if explanation.looks:
         keys = dict(zip(STAGES.get(explanation.num_stages, ()), (ONE, TWO), strict=False))
         made["kept"] = _frames(explanation.looks, _lit, keys | {"the draft never saw it": "#3b3a38"})
-        most = max(float(look.scores.max()) for look in explanation.looks)
-        made["attention"] = _frames(explanation.looks, _heated(most), {"the target's attention": "#ff3c00"})
+        heat = partial(_heated, explanation)
+        made["attention"] = _frames(explanation.looks, heat, {heat_about(explanation): "#ff3c00"})
     return made
 
 
@@ -201,15 +205,11 @@ def _lit(tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W
     return painted
 
 
-def _heated(most: float) -> Paint:
-    def paint(tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W 3"]:
-        rows, columns = look.scores.shape
-        warmth = 0.85 * np.sqrt(look.scores / max(most, 1e-12))
-        cell = np.ones((tile.shape[0] // rows, tile.shape[1] // columns))
-        alpha = np.kron(warmth, cell)[..., None]
-        return tile * (1 - alpha) + np.array(HEAT) * alpha
-
-    return paint
+def _heated(explanation: Explanation, tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W 3"]:
+    rows, columns = look.scores.shape
+    cell = np.ones((tile.shape[0] // rows, tile.shape[1] // columns))
+    alpha = np.kron(HOTTEST * explanation.warmth(look), cell)[..., None]
+    return tile * (1 - alpha) + np.array(HEAT) * alpha
 
 
 def _rgb(color: str) -> Float[np.ndarray, "3"]:

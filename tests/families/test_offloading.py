@@ -1,0 +1,69 @@
+"""Models that accelerate spreads (`device_map`): weights that come and go, layer by layer.
+
+There is one device here, so what is tested is all but a second device: accelerate's hooks on every module, and weights
+that are on no device between two forwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+import tiny
+
+ON_DISK = ("model.language_model.layers.1", "lm_head")
+ASKED = {"max_new_tokens": 24, "pruning_ratio": 0.5, "do_sample": False}
+
+
+@pytest.fixture(scope="module", params=tuple(tiny.BUILDERS))
+def split(request, tmp_path_factory) -> PreTrainedModel:
+    """A model whose second layer and output head are on disk."""
+    folder = tmp_path_factory.mktemp(request.param)
+    whole = tiny.model(request.param, 0, layers=2)
+    whole.save_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, device_map=dict(places(whole)), offload_folder=folder / "offloaded"
+    )
+    assert elsewhere(model) == {name for name, _ in whole.named_parameters() if name.startswith(ON_DISK)}
+    return model
+
+
+def places(module: nn.Module, name: str = "") -> Iterator[tuple[str, str]]:
+    """A device map: each module that holds nothing that is on disk, and each that is."""
+    if name in ON_DISK:
+        yield name, "disk"
+    elif any(there.startswith(name and f"{name}.") for there in ON_DISK):
+        for child, part in module.named_children():
+            yield from places(part, f"{name}.{child}".lstrip("."))
+        for weight, _ in module.named_parameters(recurse=False):
+            yield f"{name}.{weight}".lstrip("."), "cpu"
+    else:
+        yield name, "cpu"
+
+
+def elsewhere(model: nn.Module) -> set[str]:
+    return {name for name, weight in model.named_parameters() if weight.is_meta}
+
+
+@pytest.mark.parametrize("plan", ["fixed", "auto"])
+def test_answers_are_those_of_the_model_in_one_piece(split, plan):
+    whole = tiny.model(split.config.model_type, 0, layers=2)
+    vlm = tiny.pair(split, tiny.noised(whole, 0.02))
+    missing = elsewhere(split)
+    answer = vlm.generate(tiny.film(6, 3), "what happens?", plan=plan, **ASKED)
+    right = tiny.pair(whole, None).autoregressive(tiny.film(6, 3), "what happens?", **ASKED)
+    assert answer.token_ids == right.token_ids
+    assert answer.token_ids == vlm.autoregressive(tiny.film(6, 3), "what happens?", **ASKED).token_ids
+    assert answer.stats.num_accepted > 0
+    assert elsewhere(split) == missing  # what was fetched was put back
+
+
+def test_it_drafts_for_itself_too(split):
+    vlm = tiny.pair(split, "self")
+    answer = vlm.generate(tiny.film(6, 3), "what happens?", **ASKED)
+    assert answer.token_ids == vlm.autoregressive(tiny.film(6, 3), "what happens?", **ASKED).token_ids

@@ -155,3 +155,12 @@ def test_the_published_page_is_made_of_the_published_documents():
     expected = performance.page(folder, "bench") if [*folder.glob("*.json")] else None
     found = page.read_text(encoding="utf-8") if page.exists() else None
     assert found == expected, "stale: python -m specvlm.bench.performance"
+
+
+def test_the_readmes_speedups_are_those_of_the_page():
+    table = [line for line in (DOCS.parent / "README.md").read_text().splitlines() if line.startswith("|")]
+    found = re.findall(r"\d+\.\d\d x", "\n".join(table))
+    page = (DOCS / "performance.md").read_text()
+    summary = page[: page.index("\n## ")]
+    assert len(found) > 10
+    assert [speedup for speedup in found if f"| {speedup} |" not in summary] == []

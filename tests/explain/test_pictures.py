@@ -37,7 +37,7 @@ def test_colours_show_where_there_is_something_to_show(pair):
     assert set(drawn) == {"answer", "tree", "kept", "attention"}
     of_one_stage = pictures(explain(pair, tiny.film(6, 3), "what happens?", pruner="frames", **asked))
     assert min(count(drawn["kept"], ONE), count(drawn["kept"], TWO), count(of_one_stage["kept"], ONE)) > 100
-    assert count(of_one_stage["kept"], TWO) == count(drawn["attention"], ONE) == 0
+    assert max(count(of_one_stage["kept"], TWO), count(drawn["attention"], ONE)) < 10  # a blend may be the very colour
     assert count(drawn["tree"], RIGHT) > 20
     assert count(drawn["answer"], OWN) > 20
 

@@ -7,7 +7,6 @@ that are on no device between two forwards.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,8 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:The following device_map keys do not match")  # a parameter of LLaVA's
 
 ON_DISK = ("model.language_model.layers.1", "lm_head")
 ASKED = {"max_new_tokens": 24, "pruning_ratio": 0.5, "do_sample": False}
@@ -59,7 +60,7 @@ def test_answers_are_those_of_the_model_in_one_piece(split, plan):
     right = tiny.pair(whole, None).autoregressive(tiny.film(6, 3), "what happens?", **ASKED)
     assert answer.token_ids == right.token_ids
     assert answer.token_ids == vlm.autoregressive(tiny.film(6, 3), "what happens?", **ASKED).token_ids
-    assert answer.stats.num_accepted > 0
+    assert answer.stats.num_accepted > 0 or plan == "auto"  # which may find that drafting doesn't pay here
     assert elsewhere(split) == missing  # what was fetched was put back
 
 

@@ -50,25 +50,23 @@ def page(folder: Path, pictures: str) -> str:
 
 def summary(documents: Iterable[Document]) -> Grid:
     """All pairs at a glance: each at its longest prompt and answer."""
-    rows = []
-    for document in map(longest, documents):
-        bench = document["bench"]
-        for arm in document["arms"]:
-            if arm["arm"].partition("@")[0] in IN_SUMMARY:
-                rows.append(
-                    (
-                        f"{bench['pair']}, {bench['dtype']}",
-                        arm["arm"],
-                        str(arm["num_video_tokens"]),
-                        str(arm["tokens"]),
-                        "yes" if arm["identical"] else f"no, {arm['first_divergence']}",
-                        f"{arm['mean_acceptance_length']:.2f}",
-                        f"{arm['decode_speedup']:.2f} x",
-                        f"{arm['end_to_end_speedup']:.2f} x",
-                    )
-                )
+    rows = tuple(
+        (
+            f"{document['bench']['pair']}, {document['bench']['dtype']}",
+            arm["arm"],
+            str(arm["num_video_tokens"]),
+            str(arm["tokens"]),
+            "yes" if arm["identical"] else f"no, {arm['first_divergence']}",
+            f"{arm['mean_acceptance_length']:.2f}",
+            f"{arm['decode_speedup']:.2f} x",
+            f"{arm['end_to_end_speedup']:.2f} x",
+        )
+        for document in map(longest, documents)
+        for arm in document["arms"]
+        if arm["arm"].partition("@")[0] in IN_SUMMARY
+    )
     head = ("pair", "arm", "video tokens", "answer", "same", "acceptance", "decode", "end to end")
-    return Grid("At a glance", head, tuple(rows))
+    return Grid("At a glance", head, rows)
 
 
 def _chapter(document: Document, pictures: str) -> Iterator[str]:

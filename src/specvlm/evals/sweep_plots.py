@@ -143,7 +143,8 @@ def _lines(figure: str, title: str, lines: Lines, along: str) -> Draw:
             style = {"color": GREY, "linestyle": "--"} if name == "plain" else {"color": colour}
             axes.plot(*zip(*line, strict=True), marker=marker, markersize=5, label=name, **style)
         axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
-        axes.set_xticks(sorted({place for line in lines.values() for place, _ in line}))
+        places = sorted({place for line in lines.values() for place, _ in line})
+        axes.set_xticks(places, [f"{place:g}" for place in places], rotation=45)  # 0.9 and 0.95 are neighbours
         axes.set_xlabel(along)
         axes.set_ylabel(FIGURES[figure])
         axes.set_title(title)

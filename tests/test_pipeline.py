@@ -19,7 +19,7 @@ from specvlm.errors import ModelError, OptionError, VideoError
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
-from specvlm.pipeline import SpecVLM
+from specvlm.pipeline import SpecVLM, load
 from specvlm.prompt import Prompt
 from specvlm.pruning import Pruner, PruningContext, Uniform
 
@@ -342,3 +342,9 @@ def test_a_stop_string_in_the_last_token_that_is_allowed_is_a_stop_for_both():
     right = pair().autoregressive(VIDEO, QUESTION, max_new_tokens=len(shorter.token_ids), stop=(word,))
     assert ours.token_ids == right.token_ids
     assert ours.finish_reason == right.finish_reason == "stop"
+
+
+def test_embedded_models_are_loaded_in_the_dtype_in_which_answers_never_differ():
+    vlm = load("pocket")
+    assert {vlm.target.model.dtype, vlm.draft.model.dtype} == {torch.float32}
+    assert load("pocket", dtype="bfloat16").target.model.dtype == torch.bfloat16

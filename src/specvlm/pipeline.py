@@ -45,14 +45,15 @@ def load(
     Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair, and
     `"pocket-qwen2_5_vl"` that of another family. Without a draft the target decodes by itself, through the same loop;
     with `draft="self"` it is its own draft, over a pruned copy of its own memory. Two vision towers with the same
-    weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's),
-    `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding has its own) go to
-    `from_pretrained`. `processor` is for model objects that came from no checkpoint.
+    weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's, or float32
+    for an embedded model), `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding
+    has its own) go to `from_pretrained`. `processor` is for model objects that came from no checkpoint.
 
     Errors: ModelError for a checkpoint that can't be loaded, isn't supported, or doesn't fit its partner; OptionError.
     """
-    if draft is None and isinstance(target, str) and target in POCKET:
-        draft = target
+    if isinstance(target, str) and target in POCKET:
+        draft = target if draft is None else draft
+        dtype = "float32" if dtype == "auto" else dtype  # stored in half of that to be small, not to be fast
     how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
     loaded = load_family(_locate(target, "target"), **how)
     if draft is None:

@@ -21,8 +21,7 @@ WIDE, NARROW = 1180, 420
 
 
 def specvlm(*arguments: object) -> None:
-    """In float32, in which answers are stock generate's without exception."""
-    subprocess.run([sys.executable, "-m", "specvlm", *map(str, arguments), "--dtype", "float32"], check=True)
+    subprocess.run([sys.executable, "-m", "specvlm", *map(str, arguments)], check=True)
 
 
 def look(chrome: str, page: Path, picture: Path, width: int, height: int) -> None:

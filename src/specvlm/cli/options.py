@@ -88,7 +88,7 @@ class Models(Bundle):
         ),
         _option(
             "dtype", str, "auto", "Models",
-            "`float64`, `float32`, `bfloat16`, `float16`, or `auto`: as in the checkpoint.",
+            "`float64`, `float32`, `bfloat16`, `float16`, or `auto`: as in the checkpoint (`pocket`: float32).",
         ),
         _option(
             "device_map", str, None, "Models",

@@ -31,7 +31,7 @@ help: ## list these targets
 install: $(ready) ## make .venv and install specvlm into it, editable, with the tools of development
 	@echo 'specvlm is installed in $(VENV)'
 
-demo: $(ready) ## answer a held-out video three ways and compare: stock generate, plain speculation, SpecVLM
+demo: $(ready) ## answer a held-out video four ways and compare: stock generate, plain speculation, SpecVLM, and planned
 	@$(bin)/specvlm demo $(ARGS)
 
 test: $(ready) ## the tests, but for the long parity grid

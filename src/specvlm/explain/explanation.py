@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,11 @@ class Tree:
     """The target's own token after them."""
     num_draft_forwards: int
 
+    @property
+    def last(self) -> int:
+        """The deepest accepted node, behind which the target's own token stands."""
+        return max(self.accepted, key=lambda node: self.depths[node])
+
 
 @dataclass(frozen=True, eq=False)
 class Look:
@@ -80,18 +86,22 @@ class Explanation:
     @property
     def attention_range(self) -> tuple[float, float]:
         """Least and most that the target attends to a token, as multiples of the mean; 0 and 0 if to none."""
-        scores = np.concatenate([look.scores.ravel() for look in self.looks]) if self.looks else np.zeros(1)
-        mean = float(scores.mean())
-        return (float(scores.min()) / mean, float(scores.max()) / mean) if mean > 0 else (0.0, 0.0)
+        least, most, mean = self._attention
+        return (least / mean, most / mean) if mean > 0 else (0.0, 0.0)
 
     def warmth(self, look: Look) -> Float[np.ndarray, "rows cols"]:
         """The attention to a look's tokens on a scale from the video's least to its most attended one, 0 to 1.
 
         The square root of it, since a few tokens often take most.
         """
-        least = min(float(each.scores.min()) for each in self.looks)
-        most = max(float(each.scores.max()) for each in self.looks)
+        least, most, _ = self._attention
         return np.sqrt((look.scores - least) / (most - least)) if most > least else np.zeros_like(look.scores)
+
+    @cached_property
+    def _attention(self) -> tuple[float, float, float]:
+        """The least, the most and the mean over all looks."""
+        scores = np.concatenate([look.scores.ravel() for look in self.looks]) if self.looks else np.zeros(1)
+        return float(scores.min()), float(scores.max()), float(scores.mean())
 
 
 def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Explanation:

@@ -25,7 +25,6 @@ def layout(tree: Tree) -> Layout:
     for node, parent in enumerate(tree.parents):
         if parent >= 0:
             children[parent].append(node)
-    last = max(tree.accepted, key=lambda node: tree.depths[node])
     rows = [0] * len(children)
     own_row = num_rows = 0
     todo: list[tuple[int, int | None]] = [(0, 0)]
@@ -34,7 +33,7 @@ def layout(tree: Tree) -> Layout:
         row = num_rows if given is None else given  # a branch learns its row when all above it stands
         rows[node], num_rows = row, max(num_rows, row + 1)
         below = sorted(children[node], key=lambda child: child not in tree.accepted)
-        if node == last:
+        if node == tree.last:
             own_row, heirs = row, 0
         else:
             heirs = 1

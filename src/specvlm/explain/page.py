@@ -47,7 +47,8 @@ def _data(explanation: Explanation) -> dict[str, Any]:
         ],
         "words": [vars(word) for word in explanation.words],
         "trees": [
-            vars(tree) | {"accepted": sorted(tree.accepted), "layout": vars(layout(tree))} for tree in explanation.trees
+            vars(tree) | {"accepted": sorted(tree.accepted), "last": tree.last, "layout": vars(layout(tree))}
+            for tree in explanation.trees
         ],
         "looks": [_look(look) | {"warmth": explanation.warmth(look).tolist()} for look in explanation.looks],
         "heat_about": heat_about(explanation),

@@ -19,7 +19,7 @@ from specvlm.pruning.base import Number
 
 ONE, TWO, OWN, FIRST, RIGHT = "#e8590c", "#1971c2", "#5f3dc4", "#77736b", "#2b8a3e"
 """The page's colours: stages of the pruner, the target's own tokens, the first token, guesses that were right."""
-INK, LINE, GROUND, HEAT = "#1d1c1a", "#d5d0c5", "#fbfaf8", (255, 60, 0)
+INK, LINE, GROUND, HEAT = "#1d1c1a", "#d5d0c5", "#fbfaf8", "#ff3c00"
 
 COLUMNS = 88
 """Letters of a line of the answer."""
@@ -52,14 +52,14 @@ def pictures(explanation: Explanation) -> dict[str, bytes]:
         keys = dict(zip(STAGES.get(explanation.num_stages, ()), (ONE, TWO), strict=False))
         made["kept"] = _frames(explanation.looks, _lit, keys | {"the draft never saw it": "#3b3a38"})
         heat = partial(_heated, explanation)
-        made["attention"] = _frames(explanation.looks, heat, {heat_about(explanation): "#ff3c00"})
+        made["attention"] = _frames(explanation.looks, heat, {heat_about(explanation): HEAT})
     return made
 
 
 def _answer(words: Sequence[Word]) -> bytes:
     """The text with every token coloured by how it came; deeper guesses are greener, as on the page."""
     lines = list(_lines(words))
-    deepest = max(1, *(word.depth for word in words), 1)
+    deepest = max([1, *(word.depth for word in words)])
     keys = {
         "guessed one token ahead": _shade(1, deepest),
         f"{deepest} ahead": _shade(deepest, deepest),
@@ -120,9 +120,9 @@ def _shade(depth: int, deepest: int) -> tuple[float, float, float, float]:
 
 def _tree(tree: Tree) -> bytes:
     """What the draft guessed to follow the last known token; what the target accepted runs along the top."""
-    placed, last = layout(tree), max(tree.accepted, key=lambda node: tree.depths[node])
-    nodes = [(depth, row, text) for depth, row, text in zip(tree.depths, placed.rows, tree.texts, strict=True)]
-    own = (tree.depths[last] + 1, placed.own_row, tree.own)
+    placed = layout(tree)
+    nodes = list(zip(tree.depths, placed.rows, tree.texts, strict=True))
+    own = (tree.depths[tree.last] + 1, placed.own_row, tree.own)
     num_columns = max(depth for depth, _, _ in [*nodes, own]) + 1
     with new_figure(num_columns * NODE_WIDTH, (placed.num_rows + 1.2) * NODE_HEIGHT) as figure:
         axes = _blank(figure, num_columns, placed.num_rows + 1.2)
@@ -130,7 +130,7 @@ def _tree(tree: Tree) -> bytes:
             if parent >= 0:
                 right = node in tree.accepted
                 _edge(axes, nodes[parent], nodes[node], RIGHT if right else LINE, 2.2 if right else 1.2)
-        _edge(axes, nodes[last], own, OWN, 1.6)
+        _edge(axes, nodes[tree.last], own, OWN, 1.6)
         for node, at in enumerate(nodes):
             _node(axes, at, RIGHT if node in tree.accepted else LINE, filled=node in tree.accepted)
         _node(axes, own, OWN, filled=True)
@@ -209,11 +209,13 @@ def _heated(explanation: Explanation, tile: Float[np.ndarray, "H W 3"], look: Lo
     rows, columns = look.scores.shape
     cell = np.ones((tile.shape[0] // rows, tile.shape[1] // columns))
     alpha = np.kron(HOTTEST * explanation.warmth(look), cell)[..., None]
-    return tile * (1 - alpha) + np.array(HEAT) * alpha
+    return tile * (1 - alpha) + _rgb(HEAT) * alpha
 
 
 def _rgb(color: str) -> Float[np.ndarray, "3"]:
-    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], dtype=np.float64)
+    from matplotlib.colors import to_rgb
+
+    return 255 * np.array(to_rgb(color))
 
 
 def _blank(figure: Any, width: Number, height: Number) -> Any:

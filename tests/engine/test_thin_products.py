@@ -62,12 +62,12 @@ def test_wide_layers_go_the_fast_way_inside_the_block_and_nowhere_else(calls):
 )
 def test_where_there_is_nothing_to_win_torch_is_left_alone(calls, num_rows, dtype, device):
     with thin_products(num_rows, dtype, device):
-        linear(torch.randn(num_rows, module.NARROW), torch.randn(8, module.NARROW))
+        torch.nn.Linear(module.NARROW, 8)(torch.randn(num_rows, module.NARROW))
     assert calls == []
 
 
 def test_cpus_with_tiles_have_no_need(monkeypatch, calls):
     monkeypatch.setattr(module, "lacks_tiles", lambda: False)
     with thin_products(16, torch.bfloat16, CPU):
-        linear(torch.randn(16, module.NARROW).bfloat16(), torch.randn(8, module.NARROW).bfloat16())
+        torch.nn.Linear(module.NARROW, 8).bfloat16()(torch.randn(16, module.NARROW).bfloat16())
     assert calls == []

@@ -7,18 +7,18 @@ expands them whenever there is a mask: gigabytes a step on a long video). And a 
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from specvlm.engine.lending import Borrower
 
 AttentionFunction = Callable[..., tuple[Tensor, Any]]
 """What transformers' AttentionInterface holds: (module, query, key, value, attention_mask, **more)."""
@@ -142,38 +142,14 @@ def attention_forward(
     return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
-_lock = threading.Lock()
-_lent: dict[int, AttentionFunction] = {}
-"""By thread: what models attend with there."""
+_LOOK_UP = Borrower(ALL_ATTENTION_FUNCTIONS, "get_interface")
+"""Where models ask transformers what to attend with."""
 
 
-def _look_up(attn_implementation: str, default: AttentionFunction) -> AttentionFunction:
-    """What a model attends with that asks for a name: what its thread was lent, or else what it always gets."""
-    own = AttentionInterface.get_interface
-    return _lent.get(threading.get_ident()) or own(ALL_ATTENTION_FUNCTIONS, attn_implementation, default)
+def lend_attention(function: AttentionFunction) -> AbstractContextManager[None]:
+    """A block in which models attend with `function`, in this thread alone.
 
-
-@contextmanager
-def lend_attention(function: AttentionFunction) -> Iterator[None]:
-    """Inside the block, and in this thread alone, let models attend with `function`; afterwards nothing is left of it.
-
-    No model and no config is touched: stock `generate` of the very same model in another thread keeps its own attention
-    and the masks that go with it, in the middle of a forward too. What is replaced, as long as any thread is inside, is
-    transformers' way to look attention functions up.
+    What is replaced is transformers' way to look attention functions up: stock `generate` of the very same model in
+    another thread keeps its own attention and the masks that go with it.
     """
-    thread = threading.get_ident()
-    with _lock:
-        if not _lent:
-            ALL_ATTENTION_FUNCTIONS.get_interface = _look_up
-        outer = _lent.get(thread)
-        _lent[thread] = function
-    try:
-        yield
-    finally:
-        with _lock:
-            if outer is None:
-                del _lent[thread]
-            else:
-                _lent[thread] = outer
-            if not _lent:
-                del ALL_ATTENTION_FUNCTIONS.get_interface
+    return _LOOK_UP.lend(lambda *asked: function)

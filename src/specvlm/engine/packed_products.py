@@ -8,14 +8,15 @@ second copy in memory, which is little for a draft and too much for a target. do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.overrides import TorchFunctionMode
+
+from specvlm.engine.thin_products import LINEAR
 
 SMALL = 64 << 20
 """Bytes of a model that a CPU's caches hold anyway, and whose Python takes longer than its products."""
@@ -29,7 +30,7 @@ TYPICAL_ROWS = 4
 
 @final
 class PackedWeights:
-    """Rearranged copies of a model's weights. `products` is a block in which this thread's `linear` uses them.
+    """Rearranged copies of a model's weights.
 
     A weight that was changed since, in place, is left to torch.
     """
@@ -40,8 +41,16 @@ class PackedWeights:
             id(weight): (weight, weight._version, _rearranged(weight)) for weight in weights
         }
 
-    def products(self) -> TorchFunctionMode:
-        return _PackedProducts(self)
+    def products(self) -> AbstractContextManager[None]:
+        """A block in which this thread's linear layers use them."""
+
+        def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            packed = self.of(weight)
+            if packed is None:
+                return linear(x, weight, bias)
+            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+        return LINEAR.lend(product)
 
     def of(self, weight: Any) -> Tensor | None:
         """The copy of a weight, if it is known and unchanged."""
@@ -76,18 +85,3 @@ def _can_pack() -> bool:
 
 def _rearranged(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), TYPICAL_ROWS)
-
-
-class _PackedProducts(TorchFunctionMode):
-    def __init__(self, weights: PackedWeights) -> None:
-        super().__init__()
-        self._weights = weights
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is linear and not kwargs:
-            x, weight, *rest = args
-            packed = self._weights.of(weight)
-            if packed is not None:
-                bias = rest[0] if rest else None
-                return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-        return func(*args, **(kwargs or {}))

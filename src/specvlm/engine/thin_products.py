@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import linear, pad
-from torch.overrides import TorchFunctionMode
+
+from specvlm.engine.lending import Borrower
 
 ROWS = range(9, 33)
 """The numbers of rows for which it pays."""
@@ -28,10 +29,14 @@ BLOCK = 16
 """Rows are filled up to a multiple of this: the width of the kernel."""
 
 
-def thin_products(num_rows: int, dtype: torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+LINEAR = Borrower(functional, "linear")
+"""Where linear layers ask torch for their product."""
+
+
+def thin_products(num_rows: int, dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
     """A block in which this thread's products of `num_rows` rows are made the fast way, if there is one here."""
     pays = num_rows in ROWS and dtype == torch.bfloat16 and device.type == "cpu" and lacks_tiles()
-    return _ThinProducts() if pays else nullcontext()
+    return LINEAR.lend(_product) if pays else nullcontext()
 
 
 @cache
@@ -40,11 +45,8 @@ def lacks_tiles() -> bool:
     return torch.cpu._is_avx512_bf16_supported() and not torch.cpu._is_amx_tile_supported()
 
 
-class _ThinProducts(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is linear and not kwargs and args[1].shape[-1] >= NARROW:
-            return thin_linear(*args)
-        return func(*args, **(kwargs or {}))
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return (thin_linear if weight.shape[-1] >= NARROW else linear)(x, weight, bias)
 
 
 def thin_linear(

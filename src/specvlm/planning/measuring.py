@@ -25,8 +25,9 @@ from specvlm.planning.costs import Costs, PairCosts
 
 log = logging.getLogger(__name__)
 
-ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 256)
-"""Counts of rows: those of trees, and one from which the time to read a prompt is reckoned."""
+ROWS = (1, 2, 4, 6, 8, 12, 16, 17, 24, 32, 33, 48, 64, 256)
+"""Counts of rows: those of trees, and one from which the time to read a prompt is reckoned. Kernels take rows in blocks
+of 16, or of 32: one row more than that can cost as much as a block more."""
 
 LONG_ROWS = (1, 8, 32)
 """Counts of rows that are measured behind a long cache too."""
@@ -43,8 +44,8 @@ ENOUGH_SECONDS, MOST_SECONDS = 0.5, 30.0
 TOO_RESTLESS = 1.5
 """How many times as long as the least the middle time may be: of a measurement that is worth keeping."""
 
-FORMAT = 2
-"""Of the files, and of the way to measure: another number, and all is measured again."""
+FORMAT = 3
+"""Of the files, of the way to measure and of specvlm's own kernels: another number, and all is measured again."""
 
 
 def pair_costs(pair: Pair, *, fresh: bool = False) -> PairCosts:
@@ -157,6 +158,7 @@ def _facts(family: Family) -> dict[str, Any]:
     devices = getattr(model, "hf_device_map", None) or model.device
     return {
         "format": FORMAT,
+        "rows": ROWS,
         "machine": machine(),
         "versions": versions(),
         "model": type(model).__name__,

@@ -5,11 +5,12 @@ VENV   ?= .venv
 JOBS   ?= 2
 ARGS   ?=
 
-# What the benches ask. A prefill of 3,000 tokens by 7 billion parameters takes minutes on two cores: hence few arms there.
+# What the benches ask. A prefill of 3,000 tokens by 7 billion parameters takes minutes on two cores: hence few arms there,
+# which share one in each turn.
 POCKET_BENCH ?= --video-tokens 144,288 --new-tokens 64,128 --ratios 0.5,0.9
 HOSTILE      ?= --arms paper,auto --repeats 9
-LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000
-QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto
+LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000 --share-reading
+QWEN_BENCH   ?= --video-tokens 300 --new-tokens 48 --arms specvlm,auto --share-reading
 EXACTNESS    ?= --prompts 8
 QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --repeats 1 --checked 3
 

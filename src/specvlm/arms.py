@@ -14,6 +14,7 @@ from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
+from specvlm.shared_reading import SharedReading
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -33,15 +34,22 @@ class Way:
     needs_draft: bool = True
     may_refuse: bool = False
     """Whether the pair may be none that it can work with, which is then what there is to report."""
+    shares: bool = False
+    """Whether it can go on from what another way has read of a video."""
 
     @property
     def prunes(self) -> bool:
         """Whether a pruning ratio can be chosen for it."""
         return self.needs_draft and not self.may_refuse and "pruning_ratio" not in self.overrides
 
-    def run(self, vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
-        """Errors: OptionError, VideoError."""
-        return self.answer(vlm, video, question, replace(options, **self.overrides))
+    def run(
+        self, vlm: SpecVLM, video: Any, question: str, options: Options, reading: SharedReading | None = None
+    ) -> Generation:
+        """`reading` is one of this video, if there is one to share. Errors: OptionError, VideoError."""
+        asked = replace(options, **self.overrides)
+        if reading is not None and self.shares:
+            return reading.ask(vlm if self.needs_draft else vlm.without_draft(), question, asked)
+        return self.answer(vlm, video, question, asked)
 
 
 def _plain(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
@@ -54,6 +62,10 @@ def _alone(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generat
 
 def _speculating(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
     return vlm.generate(video, question, options)
+
+
+def _speculation(summary: str, **overrides: Any) -> Way:
+    return Way(summary, _speculating, overrides, shares=True)
 
 
 def _looking_up(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
@@ -113,23 +125,22 @@ WAYS: dict[str, Way] = {
         needs_draft=False,
         may_refuse=True,
     ),
-    "loop": Way("the target alone, by specvlm's own loop.", _alone, needs_draft=False),
-    "sd": Way("speculative decoding whose draft sees the whole video.", _speculating, {"pruning_ratio": 0.0}),
-    "specvlm": Way("speculative decoding whose draft sees the kept video tokens only.", _speculating),
-    "chain": Way("specvlm with guesses in a row, no branches.", _speculating, {**_FIXED, "tree": "chain"}),
-    "paper": Way("specvlm with the paper's tree of 25 nodes.", _speculating, {**_FIXED, "tree": "paper"}),
-    "dynamic": Way(
-        "specvlm with the dynamic tree of its defaults.", _speculating, {**_FIXED, "tree": "dynamic", "depth": None}
-    ),
-    "auto": Way(
+    "loop": Way("the target alone, by specvlm's own loop.", _alone, needs_draft=False, shares=True),
+    "sd": _speculation("speculative decoding whose draft sees the whole video.", pruning_ratio=0.0),
+    "specvlm": _speculation("speculative decoding whose draft sees the kept video tokens only."),
+    "chain": _speculation("specvlm with guesses in a row, no branches.", **_FIXED, tree="chain"),
+    "paper": _speculation("specvlm with the paper's tree of 25 nodes.", **_FIXED, tree="paper"),
+    "dynamic": _speculation("specvlm with the dynamic tree of its defaults.", **_FIXED, tree="dynamic", depth=None),
+    "auto": _speculation(
         "specvlm that plans its trees, and the ratio if none is given, by what forwards cost here.",
-        _speculating,
-        {"plan": "auto", "tree": "dynamic", "depth": None, "num_nodes": None, "width": None},
+        plan="auto",
+        tree="dynamic",
+        depth=None,
+        num_nodes=None,
+        width=None,
     ),
-    "strict": Way(
-        "specvlm that takes a second look at what is too close to call in low precision.",
-        _speculating,
-        {"strict": True},
+    "strict": _speculation(
+        "specvlm that takes a second look at what is too close to call in low precision.", strict=True
     ),
 }
 

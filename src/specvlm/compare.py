@@ -18,6 +18,7 @@ from specvlm.arms import find
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
 from specvlm.options import Options
+from specvlm.shared_reading import SharedReading
 
 if TYPE_CHECKING:
     from specvlm.pipeline import Generation, SpecVLM
@@ -89,12 +90,15 @@ def compare(
     arms: Sequence[str] = ("ar", "sd", "specvlm"),
     repeats: int = 1,
     warm_up: Any = None,
+    share_reading: bool = False,
     on_run: Callable[[str], None] = lambda arm: None,
 ) -> Comparison:
     """Answer the same question in every arm, `repeats` times each in turn, after a short warm-up of each.
 
     The `arms` are names of `specvlm.arms`; `ar` always runs, being what the others are measured against. `warm_up` is
-    another video to warm up with, where this one takes long. `on_run` is told the arm before each run.
+    another video to warm up with, where this one takes long. With `share_reading` the target reads the video once for
+    all arms of a turn that go through specvlm's loop, and the time is counted to each. `on_run` is told the arm before
+    each run.
     Errors: OptionError for an unknown arm, or an arm that needs a draft when there is none.
     """
     options = options or Options()
@@ -109,9 +113,9 @@ def compare(
     brief = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
     refused: dict[str, str] = {}
 
-    def attempt(arm: str, source: Any, asked: Options) -> list[Generation]:
+    def attempt(arm: str, source: Any, asked: Options, reading: SharedReading | None = None) -> list[Generation]:
         try:
-            return [ways[arm].run(vlm, source, question, asked)]
+            return [ways[arm].run(vlm, source, question, asked, reading)]
         except Exception as error:
             if not ways[arm].may_refuse:
                 raise
@@ -122,11 +126,12 @@ def compare(
         attempt(arm, video if warm_up is None else warm_up, brief)
     runs: dict[str, list[Generation]] = {arm: [] for arm in ways}
     for _ in range(repeats):
+        reading = SharedReading(video, options) if share_reading else None
         for arm, answers in runs.items():
             if arm not in refused:
                 on_run(arm)
                 reset_peak_memory()
-                answers += attempt(arm, video, options)
+                answers += attempt(arm, video, options, reading)
     kept = {arm: tuple(answers) for arm, answers in runs.items() if arm not in refused}
     records = tuple(record(arm, answers, kept["ar"]) for arm, answers in kept.items())
     return Comparison(records, kept, options, refused)

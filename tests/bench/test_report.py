@@ -58,8 +58,8 @@ def test_phases_have_a_column_for_each_arm_and_no_empty_row():
 
 def test_limits_leave_blank_what_is_not_known():
     first, _ = limits(document())
-    assert first.rows[0] == ("ar", "1.25 x", "", "", "1.25 x", "4.20 x", "71 %", "", "")
-    assert first.rows[2][-4:] == ("4.20 x", "71 %", "4.20 x", "71 %")
+    assert first.rows[0] == ("ar", "1.25 x", "", "", "1.25 x", "1.00 x", "100 %", "", "", "4.20 x", "71 %")
+    assert first.rows[2][-6:] == ("4.20 x", "71 %", "4.20 x", "71 %", "4.20 x", "71 %")
 
 
 def test_steps_are_compared_with_one_row_of_stock():
@@ -71,6 +71,8 @@ def test_the_introduction_names_what_was_left_out_and_what_was_done_to_the_model
     assert any("assisted was left out: ValueError: no assistant" in line for line in introduction(document()))
     assert not any("end of an answer" in line for line in introduction(document()))
     assert any("end of an answer" in line for line in introduction(document(exact_length=True)))
+    assert not any("read the video once" in line for line in introduction(document()))
+    assert any("read the video once" in line for line in introduction(document(share_reading=True)))
 
 
 def test_on_a_terminal_a_note_stands_once():

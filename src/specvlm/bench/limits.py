@@ -1,10 +1,13 @@
-"""How far a measured arm is from what can't be beaten: the roofline of each phase, and two limits of speculation.
+"""How far a measured arm is from what can't be beaten: the roofline of each phase, and limits of speculation.
 
-The memory limit: the draft is free, and a verify forward costs one pass over weights and cache at the bandwidth that
-was measured. No decoding by the same guesses is faster on this machine.
+A limit is the speedup if the draft were free and a verify forward cost no more than a forward over one row: one of
+stock generate, and the limit is the mean acceptance length itself, or one of these two.
 
-The loop's limit: the draft is free, and a verify forward costs what a forward over one row really took, in the arm
-`loop` of the same run. What the kernels lose is not speculation's to win back; this is the limit of guessing alone.
+The memory limit: one pass over weights and cache at the bandwidth that was measured. No decoding by the same guesses is
+faster on this machine.
+
+The loop's limit: what a forward over one row really took, in the arm `loop` of the same run. What the kernels lose is
+not speculation's to win back; this is the limit of guessing alone.
 """
 
 from __future__ import annotations

@@ -58,6 +58,8 @@ class Setup:
     """None: float32 for an embedded pair, bfloat16 for a widened one."""
     repeats: int = REPEATS
     exact_length: bool = False
+    share_reading: bool = False
+    """Whether the arms of a turn share one reading of the video (`specvlm.shared_reading`)."""
     rows: tuple[int, ...] = ROWS
     cached: tuple[int, ...] = ()
     """Behind how many tokens single forwards are measured; none: behind few, and behind the longest prompt."""
@@ -142,6 +144,7 @@ def _compare(subject: Subject, setup: Setup, film: Footage, new_tokens: int, say
         arms=setup.all_arms,
         repeats=setup.repeats,
         warm_up=brief,
+        share_reading=setup.share_reading,
         on_run=lambda arm: say(f"{film.num_frames} frames, {new_tokens} tokens, run {next(turn)}: {arm}"),
     )
 
@@ -169,6 +172,7 @@ def _document(
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
             "repeats": setup.repeats,
             "exact_length": setup.exact_length,
+            "share_reading": setup.share_reading,
         },
         "cells": [
             {

@@ -51,6 +51,14 @@ def bench(
     exact_length: Annotated[
         bool, typer.Option("--exact-length", help="Take the end from the answers: all have exactly --new-tokens.")
     ] = False,
+    share_reading: Annotated[
+        bool,
+        typer.Option(
+            "--share-reading",
+            help="Let the target read the video once a turn for all arms but stock ones, and count it to each: for "
+            "long videos.",
+        ),
+    ] = False,
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1)] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file (.png, .svg, .pdf).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with all tables and the picture.")] = None,
@@ -71,7 +79,9 @@ def bench(
         from specvlm.bench.suite import run
 
         silence()
-        setup = _setup(pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length)
+        setup = _setup(
+            pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length, share_reading
+        )
         if plot or html or out:
             drawing.require()
         if threads is not None:
@@ -102,6 +112,7 @@ def _setup(
     repeats: int,
     cached: str | None,
     exact_length: bool,
+    share_reading: bool,
 ) -> Setup:
     from specvlm.bench.suite import Setup
 
@@ -115,6 +126,7 @@ def _setup(
         repeats=repeats,
         cached=tuple(_numbers("cached", cached, int)),
         exact_length=exact_length,
+        share_reading=share_reading,
         **given,
     )
 

@@ -28,14 +28,13 @@ class Way:
     """One way to answer."""
 
     summary: str
-    answer: Callable[[SpecVLM, Any, str, Options], Generation]
+    answer: Callable[[SpecVLM, Any, str, Options], Generation] | None = None
+    """None: by specvlm's own loop, which can go on from what another way has read of a video."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Options that make it what it is, whatever was asked for."""
     needs_draft: bool = True
     may_refuse: bool = False
     """Whether the pair may be none that it can work with, which is then what there is to report."""
-    shares: bool = False
-    """Whether it can go on from what another way has read of a video."""
 
     @property
     def prunes(self) -> bool:
@@ -47,25 +46,18 @@ class Way:
     ) -> Generation:
         """`reading` is one of this video, if there is one to share. Errors: OptionError, VideoError."""
         asked = replace(options, **self.overrides)
-        if reading is not None and self.shares:
-            return reading.ask(vlm if self.needs_draft else vlm.without_draft(), question, asked)
-        return self.answer(vlm, video, question, asked)
+        if self.answer is not None:
+            return self.answer(vlm, video, question, asked)
+        pair = vlm if self.needs_draft else vlm.without_draft()
+        return pair.generate(video, question, asked) if reading is None else reading.ask(pair, question, asked)
 
 
 def _plain(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
     return vlm.autoregressive(video, question, options)
 
 
-def _alone(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
-    return vlm.without_draft().generate(video, question, options)
-
-
-def _speculating(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
-    return vlm.generate(video, question, options)
-
-
 def _speculation(summary: str, **overrides: Any) -> Way:
-    return Way(summary, _speculating, overrides, shares=True)
+    return Way(summary, overrides=overrides)
 
 
 def _looking_up(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
@@ -125,7 +117,7 @@ WAYS: dict[str, Way] = {
         needs_draft=False,
         may_refuse=True,
     ),
-    "loop": Way("the target alone, by specvlm's own loop.", _alone, needs_draft=False, shares=True),
+    "loop": Way("the target alone, by specvlm's own loop.", needs_draft=False),
     "sd": _speculation("speculative decoding whose draft sees the whole video.", pruning_ratio=0.0),
     "specvlm": _speculation("speculative decoding whose draft sees the kept video tokens only."),
     "chain": _speculation("specvlm with guesses in a row, no branches.", **_FIXED, tree="chain"),

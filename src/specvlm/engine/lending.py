@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
+from torch.nn import functional
+
 Function = Callable[..., Any]
 
 _NONE = object()
@@ -66,3 +68,7 @@ class Borrower:
             delattr(self._owner, self._name)
         else:
             setattr(self._owner, self._name, self._before)
+
+
+LINEAR = Borrower(functional, "linear")
+"""Where linear layers ask torch for their product."""

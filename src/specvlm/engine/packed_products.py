@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from specvlm.engine.thin_products import LINEAR
+from specvlm.engine.lending import LINEAR
 
 SMALL = 64 << 20
 """Bytes of a model that a CPU's caches hold anyway, and whose Python takes longer than its products."""

@@ -14,10 +14,9 @@ from functools import cache
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.functional import linear, pad
 
-from specvlm.engine.lending import Borrower
+from specvlm.engine.lending import LINEAR
 
 ROWS = range(9, 33)
 """The numbers of rows for which it pays."""
@@ -27,10 +26,6 @@ NARROW = 2048
 
 BLOCK = 16
 """Rows are filled up to a multiple of this: the width of the kernel."""
-
-
-LINEAR = Borrower(functional, "linear")
-"""Where linear layers ask torch for their product."""
 
 
 def thin_products(num_rows: int, dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:

@@ -44,7 +44,7 @@ ENOUGH_SECONDS, MOST_SECONDS = 0.5, 30.0
 TOO_RESTLESS = 1.5
 """How many times as long as the least the middle time may be: of a measurement that is worth keeping."""
 
-FORMAT = 3
+FORMAT = 4
 """Of the files, of the way to measure and of specvlm's own kernels: another number, and all is measured again."""
 
 

@@ -48,24 +48,21 @@ def test_the_first_question_pays_for_the_video() -> None:
     assert found.kept_bytes == watched.nbytes
 
 
-def test_stock_generate_may_be_asked_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("whole_prompts", [False, True])
+def test_stock_generate_reads_the_video_once_or_each_time(monkeypatch: pytest.MonkeyPatch, whole_prompts: bool) -> None:
     vlm, heard = pair(), []
     original = SpecVLM.autoregressive
     monkeypatch.setattr(
         SpecVLM, "autoregressive", lambda self, *given, **more: heard.append(given[1]) or original(self, *given, **more)
     )
-    found = measure(vlm, FILM, QUESTIONS, GREEDY, num_checked=2)
-    assert heard == [QUESTIONS[0], QUESTIONS[2]]
-    assert [each.checked for each in found.asked] == [True, False, True]
-    assert found.num_identical == 2
-    assert "2 of 2 answers" in found.table()
-    for wrong in (0, 4):
-        with pytest.raises(OptionError, match=f"num_checked must be from 1 to 3.*not {wrong}"):
-            measure(vlm, FILM, QUESTIONS, num_checked=wrong)
+    found = measure(vlm, FILM, QUESTIONS, GREEDY, whole_prompts=whole_prompts)
+    assert heard == (list(QUESTIONS) if whole_prompts else [])
+    assert found.num_identical == 3
+    assert ("read the whole prompt for each" in found.table()) == whole_prompts
 
 
-def asked(ttft: tuple[float, ...], divergence: int | None = None, *, checked: bool = True) -> Asked:
-    return Asked("why?", 9, ttft, dict.fromkeys(questions.BEFORE_FIRST_TOKEN, 0.25), (1, 2), divergence, checked)
+def asked(ttft: tuple[float, ...], divergence: int | None = None) -> Asked:
+    return Asked("why?", 9, ttft, dict.fromkeys(questions.BEFORE_FIRST_TOKEN, 0.25), (1, 2), divergence)
 
 
 def test_figures_are_those_of_the_median_turn() -> None:
@@ -129,7 +126,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     record = json.loads(last)
     assert len(record["asked"]) == 10
     assert 40 < record["num_video_tokens"] < 80
-    assert 0 < record["share"] < 1
+    assert record["share"] > 0  # of milliseconds: how much it is can hang on anything
     assert table[0].startswith("| question |")
     kept = json.loads((tmp_path / "questions-pocket-llava_onevision-bfloat16.json").read_text())
     assert CHAPTERS["questions"](kept) == grid_of(record)

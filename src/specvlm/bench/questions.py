@@ -1,8 +1,8 @@
 """What does it cost to ask again? Ten questions about one video: `python -m specvlm.bench.questions`.
 
 The first question pays for the video: it is decoded, seen and read. The time to the first token of the others, by
-`SpecVLM.watch`, is compared with that. Answers are compared with those that stock `generate` gives to the full prompt,
-from the video on: all of them, or as many as there is time for.
+`SpecVLM.watch`, is compared with that. All answers are compared with those of stock `generate`, which reads the video
+for the first of them, or (`--whole-prompts`) for each.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from specvlm.answering import Generation
 from specvlm.bench.footage import shoot
 from specvlm.bench.renderings import markdown
 from specvlm.bench.report import Grid, keep
+from specvlm.bench.stock_reading import StockReading
 from specvlm.bench.subjects import NAMES, build
 from specvlm.compare import first_divergence, machine, versions
 from specvlm.errors import OptionError
@@ -53,8 +54,6 @@ class Asked:
     token_ids: tuple[int, ...]
     first_divergence: int | None
     """From stock generate's answer, and in any turn."""
-    checked: bool = True
-    """Whether stock generate was asked at all."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class ManyQuestions:
     kept_bytes: int
     """What was kept of the video when all had been answered."""
     asked: tuple[Asked, ...]
+    whole_prompts: bool = False
+    """Whether stock generate read the video for each answer, not for the first alone."""
     pair: str = ""
     """What the pair is called, for people."""
 
@@ -87,8 +88,8 @@ class ManyQuestions:
 
     @property
     def num_identical(self) -> int:
-        """Of those that were checked."""
-        return sum(each.checked and each.first_divergence is None for each in self.asked)
+        """With stock generate's answer."""
+        return sum(each.first_divergence is None for each in self.asked)
 
     def _later_means(self) -> list[float]:
         return [statistics.fmean(turn) for turn in zip(*(each.ttft_seconds for each in self.asked[1:]), strict=True)]
@@ -112,25 +113,19 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
             str(each["num_prompt_tokens"]),
             f"{statistics.median(each['ttft_seconds']):.3f}",
             *(f"{each['phases'][name]:.3f}" for name in BEFORE_FIRST_TOKEN),
-            _verdict(each),
+            "yes" if each["first_divergence"] is None else f"to token {each['first_divergence']}",
         )
         for each in record["asked"]
     )
-    num_checked = sum(each["checked"] for each in record["asked"])
+    read = "read the whole prompt for each" if record["whole_prompts"] else "went on from its own cache of the first"
     note = (
         f"{record['num_video_tokens']} video tokens; {record['kept_bytes'] / 1e6:.1f} MB are kept of the video. First "
         f"token after {record['first_seconds']:.3f} s, of later questions after {record['later_seconds']:.3f} s in the "
-        f"mean: {100 * record['share']:.1f} %. {record['num_identical']} of {num_checked} answers that stock generate "
-        "was asked for too are the same."
+        f"mean: {100 * record['share']:.1f} %. {record['num_identical']} of {len(record['asked'])} answers are those "
+        f"of stock generate, which {read}."
     )
     title = "Questions about one video, in turn" + (f": {record['pair']}" if record["pair"] else "")
     return Grid(title, head, rows, (note,))
-
-
-def _verdict(asked: Mapping[str, Any]) -> str:
-    if not asked["checked"]:
-        return ""
-    return "yes" if asked["first_divergence"] is None else f"to token {asked['first_divergence']}"
 
 
 def measure(
@@ -140,12 +135,12 @@ def measure(
     options: Options | None = None,
     *,
     repeats: int = 1,
-    num_checked: int | None = None,
+    whole_prompts: bool = False,
     warm_up: Any = None,
 ) -> ManyQuestions:
     """Ask all questions about a video in turn, `repeats` times from the beginning, and stock generate once.
 
-    Stock generate reads the whole prompt for each: `num_checked` has it asked fewer, spread from the first to the last.
+    With `whole_prompts` stock generate reads the video for each answer, otherwise for the first (see `StockReading`).
     `warm_up` is another video to warm up with, where this one takes long.
     Errors: OptionError for fewer than two questions, or one that is asked twice: it would find itself read already.
     """
@@ -154,9 +149,6 @@ def measure(
         raise OptionError(f"give two or more questions, all different, not {list(questions)}")
     if repeats < 1:
         raise OptionError(f"repeats must be 1 or more, not {repeats}")
-    if num_checked is not None and not 1 <= num_checked <= len(questions):
-        raise OptionError(f"num_checked must be from 1 to {len(questions)}, the number of questions, not {num_checked}")
-    checked = _spread(num_checked or len(questions), len(questions))
     brief = vlm.watch(video if warm_up is None else warm_up, options, max_new_tokens=2)
     for question in questions[:2]:
         brief.ask(question)
@@ -169,13 +161,11 @@ def measure(
         kept_bytes = watched.nbytes
         log.info("turn %d of %d is done", turn + 1, repeats)
         watched.forget()
-    asked = []
-    for number, (question, answers) in enumerate(zip(questions, zip(*turns, strict=True), strict=True)):
-        divergences = []
-        if number in checked:
-            right = vlm.autoregressive(video, question, options).token_ids
-            divergences = [d for each in answers if (d := first_divergence(each.token_ids, right)) is not None]
-            log.info("%s: %s", question, "another answer" if divergences else "the same answer")
+    asked, reading = [], StockReading(vlm, video, options)
+    for question, answers in zip(questions, zip(*turns, strict=True), strict=True):
+        stock = vlm.autoregressive(video, question, options) if whole_prompts else reading.ask(question)
+        divergences = [d for each in answers if (d := first_divergence(each.token_ids, stock.token_ids)) is not None]
+        log.info("%s: %s", question, "another answer" if divergences else "the same answer")
         stats = [each.stats for each in answers]
         asked.append(
             Asked(
@@ -185,15 +175,9 @@ def measure(
                 {name: statistics.median(each.phases.get(name, 0.0) for each in stats) for name in BEFORE_FIRST_TOKEN},
                 answers[0].token_ids,
                 min(divergences, default=None),
-                number in checked,
             )
         )
-    return ManyQuestions(turns[0][0].stats.num_video_tokens, kept_bytes, tuple(asked))
-
-
-def _spread(num: int, of: int) -> set[int]:
-    """So many of the numbers below `of`, the first and (from two on) the last among them."""
-    return {round(number * (of - 1) / max(1, num - 1)) for number in range(num)}
+    return ManyQuestions(turns[0][0].stats.num_video_tokens, kept_bytes, tuple(asked), whole_prompts)
 
 
 def questions_about(film: int, num_questions: int = NUM_QUESTIONS) -> list[str]:
@@ -217,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument("--tokens", type=int, default=32, help="most tokens of an answer (default 32)")
     parser.add_argument("--repeats", type=int, default=3, help="turns from the beginning (default 3)")
-    parser.add_argument("--checked", type=int, help="how many stock generate is asked too (default: all)")
+    parser.add_argument("--whole-prompts", action="store_true", help="stock generate reads the video for each answer")
     parser.add_argument("--out", type=Path, help="write questions-PAIR-DTYPE.json there, for docs/performance.md")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args(arguments)
@@ -225,12 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     subject = build(given.pair, getattr(torch, given.dtype))
     vlm = subject.vlm
-    counts = {"repeats": given.repeats, "num_checked": given.checked}
+    ways = {"repeats": given.repeats, "whole_prompts": given.whole_prompts}
     with tempfile.TemporaryDirectory() as folder:
         film = shoot(vlm, Path(folder), given.video_tokens, given.tokens, blanks=subject.widened)
         options = Options(do_sample=False, num_frames=film.num_frames, max_new_tokens=given.tokens)
         brief = vlm.load_video(film.path, num_frames=4)
-        found = measure(vlm, film.path, questions_about(film.film), options, **counts, warm_up=brief)
+        found = measure(vlm, film.path, questions_about(film.film), options, **ways, warm_up=brief)
     found = replace(found, pair=given.pair)
     sys.stdout.write(found.table() + "\n")
     if given.out:

@@ -91,8 +91,9 @@ class HFDecoder:
         cache: KVCache,
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
-        hidden = self._forward(embeds, positions, None, cache, recorder)
-        return self._head(hidden[-1:])[0]
+        with thin_products(len(embeds), self.dtype, self.device):  # behind a video that is known there are few rows
+            hidden = self._forward(embeds, positions, None, cache, recorder)
+            return self._head(hidden[-1:])[0]
 
     @torch.no_grad()
     def step(

@@ -17,7 +17,7 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
-from specvlm.engine.tree import DraftTree, Growth, TreeShape
+from specvlm.engine.tree import DraftTree, Growth, TreeShape, likeliest
 from specvlm.planning.experience import Experience
 from specvlm.planning.prices import MAX_DEPTH, MAX_NODES, MAX_WIDTH, Prices
 
@@ -39,8 +39,9 @@ class PlannedGrowth(Growth):
     def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
         self._levels_left -= 1
         self._forwards += self._prices.guess[len(self._fed) - 1]
+        log_probs, guesses = likeliest(logits, min(CHILDREN, logits.shape[-1]))
         # A draft that overflows says NaN: no guess of it is ever likelier than its parent.
-        probs, guesses = logits.float().softmax(-1).nan_to_num_(0.0).topk(min(CHILDREN, logits.shape[-1]), dim=-1)
+        probs = log_probs.exp().nan_to_num(0.0)
         for parent, row_probs, row_guesses in zip(self._fed, probs.tolist(), guesses.tolist(), strict=True):
             for confidence, guess in zip(row_probs, row_guesses, strict=True):
                 self._add(parent, guess, confidence)

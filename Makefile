@@ -16,7 +16,7 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 
 # A prefill of 3,000 tokens makes and drops gigabytes; given back to the system each time, they are zeroed page by page
 # when they are wanted again. With this malloc keeps them.
-KEEP_MEMORY := glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
+KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 bin   := $(VENV)/bin
 ready := $(VENV)/.ready
@@ -69,8 +69,6 @@ vision: $(ready) ## what it brings to share or to spare the draft's vision: the 
 pictures: $(ready) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
 	$(bin)/python -m specvlm.bench.pictures $(ARGS)
 
-bench bench-quick: export GLIBC_TUNABLES ?= $(KEEP_MEMORY)
-
 bench-quick: $(ready) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
 	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair pocket-qwen2_5_vl $(POCKET_BENCH) --out docs/bench
@@ -80,9 +78,9 @@ bench-quick: $(ready) ## measure the embedded pairs against stock generate and i
 	$(bin)/python -m specvlm.bench.performance
 
 bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and about an hour on two cores
-	$(bin)/specvlm bench --pair llava-onevision-7b+0.5b $(LLAVA_BENCH) --out docs/bench
+	$(KEEPING) $(bin)/specvlm bench --pair llava-onevision-7b+0.5b $(LLAVA_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair qwen2.5-vl-7b+3b $(QWEN_BENCH) --out docs/bench
-	$(bin)/python -m specvlm.bench.questions $(QUESTIONS) --out docs/bench
+	$(KEEPING) $(bin)/python -m specvlm.bench.questions $(QUESTIONS) --out docs/bench
 	$(bin)/python -m specvlm.bench.performance
 
 clean: ## remove .venv, caches and built packages

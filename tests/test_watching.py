@@ -68,9 +68,9 @@ def counted(vlm: SpecVLM) -> Iterator[Work]:
     with pytest.MonkeyPatch.context() as patch:
         forward, see, prompt = HFDecoder._forward, type(vlm.target).see, Family._prompt
 
-        def counting_forward(self: HFDecoder, embeds: Any, *more: Any) -> Any:
+        def counting_forward(self: HFDecoder, embeds: Any, *more: Any, **ways: Any) -> Any:
             work.rows.append((self, len(embeds)))
-            return forward(self, embeds, *more)
+            return forward(self, embeds, *more, **ways)
 
         def counting_see(self: Family, prompt: Any) -> Any:
             found = see(self, prompt)
@@ -455,13 +455,13 @@ def test_an_error_at_any_forward_spoils_nothing(
     watched = vlm.watch(tiny.film(6, 1), max_new_tokens=12)
     watched.ask(QUESTIONS[0])
 
-    def fail_once(self: HFDecoder, *arguments: Any) -> Any:
+    def fail_once(self: HFDecoder, *arguments: Any, **ways: Any) -> Any:
         if self is vlm.target.decoder:
             calls.append(None)
             if len(calls) == place + 1:
-                original(self, *arguments)
+                original(self, *arguments, **ways)
                 raise error
-        return original(self, *arguments)
+        return original(self, *arguments, **ways)
 
     monkeypatch.setattr(HFDecoder, "_forward", fail_once)
     with pytest.raises(error):

@@ -98,7 +98,9 @@ class FakeDecoder:
             recorder.record(rows, cache.layers[0].keys[:, :, : cache.length, :1], 1.0, layer=0)
         return self.language.logits(self.prefills[-1][-1])
 
-    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
+    def step(
+        self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache, *, as_stock: bool = False
+    ) -> Tensor:
         assert positions.shape == (1, len(tokens))
         self.steps.append(self._forward(tokens, positions.expand(self.rows, -1), mask, cache))
         return torch.stack([self.language.logits(seen) for seen in self.steps[-1]])

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from specvlm.engine.attention import ScoreRecorder, attention_forward, causal_mask, folded_mask
+from specvlm.engine.attention import ScoreRecorder, attention_forward, causal_mask, folded_mask, seen_by_each
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 HEADS = [(4, 4), (4, 2), (7, 1), (6, 3), (1, 1)]
@@ -78,15 +79,40 @@ def test_it_is_softmax_attention_under_every_kind_of_mask(dtype, heads, kv_heads
     kinds = {
         "causal": (None, bias_of(causal)),
         "folded": (folded_mask(mask, heads // kv_heads, dtype), bias_of(mask)),
+        "alone": (None, bias_of(mask)),
     }
     for name, (given, bias) in kinds.items():
-        output, weights = attention_forward(module, query, key, value, mask=given)
+        alone = seen_by_each(mask) if name == "alone" else None
+        output, weights = attention_forward(module, query, key, value, mask=given, alone=alone)
         assert weights is None
         assert output.shape == (1, rows, heads, DIM)
         assert output.dtype == dtype
         assert output.is_contiguous()
         expected = by_hand(query, key, value, bias)
         assert torch.allclose(output.double(), expected, rtol=0, atol=TOLERANCE[dtype]), name
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
+@pytest.mark.parametrize(("rows", "length"), ROWS)
+def test_a_row_that_attends_alone_gets_what_stock_sdpa_gives_a_token_of_plain_decoding(
+    dtype, heads, kv_heads, rows, length
+):
+    """To the bit, whatever else stands in the cache."""
+    module.num_key_value_groups = heads // kv_heads
+    query, key, value = inputs(heads, kv_heads, rows, length, dtype)
+    mask = tree_mask(rows, length)
+    output, _ = attention_forward(module, query, key, value, alone=seen_by_each(mask))
+    for row in range(rows):
+        own = (query[:, :, row : row + 1], key[:, :, mask[row]], value[:, :, mask[row]])
+        right, _ = sdpa_attention_forward(module, *own, attention_mask=None)
+        assert torch.equal(output[:, row : row + 1], right)
+
+
+def test_what_a_row_sees_is_a_slice_where_nothing_is_left_out():
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1]], dtype=torch.bool)
+    first, second, third, last = seen_by_each(mask)
+    assert [first, second, third.tolist(), last] == [slice(2), slice(3), [0, 2, 3], slice(4)]
 
 
 @pytest.mark.parametrize(("rows", "length"), ROWS)

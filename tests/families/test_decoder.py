@@ -61,10 +61,10 @@ def stock_logits(stock, answer: tuple[int, ...]) -> Tensor:
         return stock(input_ids=ids, pixel_values_videos=pixels).logits[0, -1]
 
 
-def step(decoder: HFDecoder, cache: TreeCache, tree: DraftTree) -> Tensor:
+def step(decoder: HFDecoder, cache: TreeCache, tree: DraftTree, *, as_stock: bool = False) -> Tensor:
     positions = (prompt().num_tokens + torch.tensor(tree.depths))[None]
     mask = torch.cat([torch.ones(len(tree), cache.length, dtype=torch.bool), tree.mask], dim=1)
-    return decoder.step(torch.tensor(tree.tokens), positions, mask, cache)
+    return decoder.step(torch.tensor(tree.tokens), positions, mask, cache, as_stock=as_stock)
 
 
 TREES = [
@@ -74,16 +74,17 @@ TREES = [
 ]
 
 
+@pytest.mark.parametrize("as_stock", [False, True])
 @pytest.mark.parametrize("dtype", EXACT, ids=str)
 @pytest.mark.parametrize(("heads", "kv_heads"), HEADS)
-def test_logits_of_a_tree_are_those_of_its_branches_one_by_one(dtype, heads, kv_heads):
+def test_logits_of_a_tree_are_those_of_its_branches_one_by_one(dtype, heads, kv_heads, as_stock):
     stock = model(dtype, heads, kv_heads)
     decoder, cache, first = prefilled(stock)
     expected = stock_logits(stock, ())
     scale = float(expected.abs().max())
     assert torch.allclose(first, expected, rtol=0, atol=EXACT[dtype] * scale)
     for tree in TREES:
-        logits = step(decoder, cache, tree)
+        logits = step(decoder, cache, tree, as_stock=as_stock)
         for node in {0, len(tree) // 2, len(tree) - 1}:
             branch = stock_logits(stock, (tree.tokens[0], *words(tree, node)))
             assert torch.allclose(logits[node], branch, rtol=0, atol=EXACT[dtype] * scale)

@@ -93,9 +93,9 @@ def test_a_draft_mask_without_branches_is_noticed(monkeypatch: pytest.MonkeyPatc
 def test_draft_positions_that_ignore_depth_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     original = HFDecoder.step
 
-    def step(self: HFDecoder, tokens, positions, mask, cache):
+    def step(self: HFDecoder, tokens, positions, mask, cache, **more):
         is_draft = cache.layers[0].capacity != 0 and mask is not None and mask.shape[0] < 25
-        return original(self, tokens, positions * 0 if is_draft else positions, mask, cache)
+        return original(self, tokens, positions * 0 if is_draft else positions, mask, cache, **more)
 
     monkeypatch.setattr(HFDecoder, "step", step)
     assert any(answer.stats.accepted_per_depth != [5] * 5 for answer in answers("twin"))

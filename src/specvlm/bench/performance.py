@@ -24,8 +24,8 @@ Every figure on this page was measured by `make bench-quick` (the embedded pairs
 that stands under one pair in one run, its arms in turns. Beside each speedup stands how exact the arm's answers were:
 all of them are compared with stock Hugging Face `generate`, token by token.
 
-Both commands have glibc's malloc keep what is freed, for stock `generate` as for all others: on a CPU that takes a
-quarter off a long prefill. `GLIBC_TUNABLES` in the Makefile does it, and can for you."""
+Long prefills of real shapes run with a glibc whose malloc keeps what is freed, stock `generate` as all others: on a CPU
+that takes a quarter off them. `GLIBC_TUNABLES` in the Makefile does it, and can for you."""
 
 HOW_TO_READ = "How to read the tables"
 

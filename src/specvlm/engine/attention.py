@@ -8,7 +8,7 @@ expands them whenever there is a mask: gigabytes a step on a long video). And a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +22,9 @@ from specvlm.engine.lending import Borrower
 
 AttentionFunction = Callable[..., tuple[Tensor, Any]]
 """What transformers' AttentionInterface holds: (module, query, key, value, attention_mask, **more)."""
+
+Seen = slice | Tensor
+"""Places in a cache: a slice of them, or their numbers."""
 
 
 class ScoreRecorder:
@@ -115,18 +118,22 @@ def attention_forward(
     mask: Float[Tensor, "1 1 folded columns"] | None = None,
     recorder: ScoreRecorder | None = None,
     kernel: Callable[..., Tensor] = scaled_dot_product_attention,
+    alone: Sequence[Seen] | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "1 rows heads value_dim"], None]:
     """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
 
-    `mask` is a `folded_mask`, as the `kernel` wants it, or None for a causal one. An `attention_mask` that transformers
-    made is not looked at: it is of the kind that the model's own attention wants.
+    `mask` is a `folded_mask`, as the `kernel` wants it, or None for a causal one. `alone`, what each row sees, has them
+    attend one by one. An `attention_mask` that transformers made is not looked at: it is of the kind that the model's
+    own attention wants.
     """
     batch, heads, rows, dim = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
     groups = heads // kv_heads
     if recorder is not None:
         recorder.record(query, key, dim**-0.5 if scaling is None else scaling, module.layer_idx)  # type: ignore[arg-type]
+    if alone is not None:
+        return one_by_one(query, key, value, alone, scaling).transpose(1, 2).contiguous(), None
     if mask is None and rows == length:
         # The whole prompt at once: no mask to store, and the same kernel as stock sdpa.
         output = scaled_dot_product_attention(
@@ -140,6 +147,38 @@ def attention_forward(
     folded = query.reshape(batch, kv_heads, groups * rows, dim)
     output = kernel(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
+
+
+def seen_by_each(mask: Bool[Tensor, "rows length"]) -> list[Seen]:
+    """What each row of a tree sees: a slice where it is all up to some place, which needs no copy."""
+    counts = mask.sum(1).tolist()
+    return [
+        slice(count) if bool(row[:count].all()) else row.nonzero()[:, 0]
+        for row, count in zip(mask, counts, strict=True)
+    ]
+
+
+def one_by_one(
+    query: Float[Tensor, "1 heads rows dim"],
+    key: Float[Tensor, "1 kv_heads length dim"],
+    value: Float[Tensor, "1 kv_heads length value_dim"],
+    seen: Sequence[Seen],
+    scaling: float | None,
+) -> Float[Tensor, "1 heads rows value_dim"]:
+    """Each row over what it sees and nothing else, by the call that stock sdpa makes for a token of plain decoding.
+
+    From the same keys and values come the same numbers to the bit. The cache is read once a row, which takes time.
+    """
+    is_grouped, outputs = query.shape[1] > key.shape[1], []
+    for row, places in enumerate(seen):
+        if isinstance(places, slice):
+            keys, values = key[:, :, places], value[:, :, places]
+        else:
+            places = places.to(key.device)
+            keys, values = key.index_select(2, places), value.index_select(2, places)
+        one = query[:, :, row : row + 1]
+        outputs.append(scaled_dot_product_attention(one, keys, values, scale=scaling, enable_gqa=is_grouped))
+    return torch.cat(outputs, dim=2)
 
 
 _LOOK_UP = Borrower(ALL_ATTENTION_FUNCTIONS, "get_interface")

@@ -54,7 +54,8 @@ class TreeLayer(CacheLayerMixin):
         batch, heads, _, dim = like.shape
         if batch != 1:
             raise ValueError(f"a TreeCache holds one sequence, not a batch of {batch}")
-        return torch.empty((1, heads, capacity, dim), dtype=like.dtype, device=like.device)
+        with torch.inference_mode(False):  # what is made in that mode can't be written to outside of it
+            return torch.empty((1, heads, capacity, dim), dtype=like.dtype, device=like.device)
 
     def update(
         self,

@@ -63,7 +63,8 @@ def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tu
             if len(tree) > 1:
                 sees_all = torch.ones(len(tree), cache.length, dtype=torch.bool)
                 mask = torch.cat([sees_all, tree.mask], dim=1)
-            logits = target.step(nodes, node_positions, mask, cache)
+            as_stock = sequence.chooser.doubt > 0  # who doubts wants numbers as near to stock generate's as can be
+            logits = target.step(nodes, node_positions, mask, cache, as_stock=as_stock)
 
             choose = sequence.chooser.over(logits, sequence.history())
             verdict = verify(tree, choose, stop=sequence.ends_with)
@@ -87,7 +88,8 @@ def look_again(target: Decoder, sequence: Sequence, tree: DraftTree, path: tuple
     """
     said = tuple(tree.tokens[node] for node in path[1:])
     position = sequence.next_position + len(sequence.tokens) - 1 + len(said)
-    logits = target.step(torch.tensor([tree.tokens[path[-1]]]), torch.tensor([[position]]), None, sequence.cache)
-    token = sequence.chooser.choose(logits[0], sequence.history(said)[None])
-    sequence.ends_with((*said, token))
-    return Verdict(path, token)
+    token, at = torch.tensor([tree.tokens[path[-1]]]), torch.tensor([[position]])
+    logits = target.step(token, at, None, sequence.cache, as_stock=True)
+    choice = sequence.chooser.choose(logits[0], sequence.history(said)[None])
+    sequence.ends_with((*said, choice))
+    return Verdict(path, choice)

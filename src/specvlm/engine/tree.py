@@ -184,11 +184,12 @@ def likeliest(
 ) -> tuple[Float[Tensor, "rows count"], Int[Tensor, "rows count"]]:
     """Log-probabilities of the `count` likeliest tokens of each row, best first, and which they are.
 
-    The other tokens' are never made: normalising whole vocabularies can take a tenth of a draft forward.
+    The other tokens' are never made: normalising whole vocabularies can take a tenth of a draft forward. Logits that
+    overflow make no guess likely.
     """
-    wide = logits.float()
+    wide, never = logits.float(), float("-inf")
     best, tokens = wide.topk(count, dim=-1)
-    return best - wide.logsumexp(-1, keepdim=True), tokens
+    return (best - wide.logsumexp(-1, keepdim=True)).nan_to_num(never, float("inf"), never), tokens
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import PreTrainedModel
 
-from specvlm.engine.attention import ScoreRecorder, attention_forward, folded_mask, lend_attention
+from specvlm.engine.attention import (
+    ScoreRecorder,
+    Seen,
+    attention_forward,
+    folded_mask,
+    lend_attention,
+    seen_by_each,
+)
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.engine.packed_products import PackedWeights, pack
@@ -95,17 +103,24 @@ class HFDecoder:
             hidden = self._forward(embeds, positions, None, cache, recorder)
             return self._head(hidden[-1:])[0]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(
         self,
         tokens: Int[Tensor, " nodes"],
         positions: Int[Tensor, "1 nodes"],
         mask: Bool[Tensor, "nodes length"] | None,
         cache: KVCache,
+        *,
+        as_stock: bool = False,
     ) -> Float[Tensor, "nodes vocab"]:
-        packed = self._packed
-        with packed.products() if packed else thin_products(len(tokens), self.dtype, self.device):
-            return self._head(self._forward(Embeds(self.embed(tokens)), positions, mask, cache, None))
+        # Products of several rows needn't be those of one to the bit, whoever makes them; with tiles they mostly are.
+        with nullcontext() if as_stock and len(tokens) == 1 else self._products(len(tokens)):
+            embeds = Embeds(self.embed(tokens))
+            return self._head(self._forward(embeds, positions, mask, cache, None, as_stock=as_stock))
+
+    def _products(self, num_rows: int) -> AbstractContextManager[None]:
+        """The fastest way to multiply so few rows."""
+        return self._packed.products() if self._packed else thin_products(num_rows, self.dtype, self.device)
 
     def _forward(
         self,
@@ -114,9 +129,14 @@ class HFDecoder:
         mask: Bool[Tensor, "new length"] | None,
         cache: KVCache,
         recorder: ScoreRecorder | None,
+        *,
+        as_stock: bool = False,
     ) -> Float[Tensor, "new D"]:
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
-        if mask is not None and thin_attention_pays(len(mask), self.dtype, self.device):
+        alone: Sequence[Seen] | None = None
+        if as_stock:
+            alone, mask = [slice(None)] if mask is None else seen_by_each(mask), None
+        elif mask is not None and thin_attention_pays(len(mask), self.dtype, self.device):
             kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
         elif mask is not None:
             mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
@@ -134,7 +154,7 @@ class HFDecoder:
         def attend(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             nonlocal attended
             attended = True
-            return attention_forward(*args, mask=mask, recorder=recorder, kernel=kernel, **kwargs)
+            return attention_forward(*args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
 
         try:
             with lend_attention(attend):

@@ -40,9 +40,7 @@ class PlannedGrowth(Growth):
         self._levels_left -= 1
         self._forwards += self._prices.guess[len(self._fed) - 1]
         log_probs, guesses = likeliest(logits, min(CHILDREN, logits.shape[-1]))
-        # A draft that overflows says NaN: no guess of it is ever likelier than its parent.
-        probs = log_probs.exp().nan_to_num(0.0)
-        for parent, row_probs, row_guesses in zip(self._fed, probs.tolist(), guesses.tolist(), strict=True):
+        for parent, row_probs, row_guesses in zip(self._fed, log_probs.exp().tolist(), guesses.tolist(), strict=True):
             for confidence, guess in zip(row_probs, row_guesses, strict=True):
                 self._add(parent, guess, confidence)
         self._fed = self._next() if self._levels_left else []

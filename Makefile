@@ -77,7 +77,7 @@ bench-quick: $(ready) ## measure the embedded pairs against stock generate and i
 	$(bin)/python -m specvlm.bench.exactness --pair pocket-qwen2_5_vl $(EXACTNESS) --out docs/bench
 	$(bin)/python -m specvlm.bench.performance
 
-bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and about an hour on two cores
+bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and 35 to 60 minutes on two cores
 	$(KEEPING) $(bin)/specvlm bench --pair llava-onevision-7b+0.5b $(LLAVA_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair qwen2.5-vl-7b+3b $(QWEN_BENCH) --out docs/bench
 	$(KEEPING) $(bin)/python -m specvlm.bench.questions $(QUESTIONS) --out docs/bench

@@ -184,12 +184,12 @@ def test_so_do_errors_in_the_middle_of_an_answer(monkeypatch, role, forward):
     before, right = fingerprints(vlm), vlm.generate(VIDEO, QUESTION, max_new_tokens=20).token_ids
     decoder, calls, original = getattr(vlm, role).decoder, [], HFDecoder._forward
 
-    def fail_once(self, *args):
+    def fail_once(self, *args, **ways):
         if self is decoder:
             calls.append(None)
             if len(calls) == forward + 1:
                 self._model.layers[1].mlp.down_proj(torch.zeros(7))  # torch's own complaint, between two layers
-        return original(self, *args)
+        return original(self, *args, **ways)
 
     monkeypatch.setattr(HFDecoder, "_forward", fail_once)
     with pytest.raises(RuntimeError):

@@ -45,9 +45,7 @@ def stock_logits(vlm: SpecVLM) -> list[Tensor]:
         for name, value in prompt.model_inputs.items()
     }
     with vlm.target.as_found():
-        output = model.generate(
-            **inputs, **OPTIONS.generate_kwargs(), return_dict_in_generate=True, output_logits=True
-        )
+        output = model.generate(**inputs, **OPTIONS.generate_kwargs(), return_dict_in_generate=True, output_logits=True)
     return [row[0] for row in output.logits]
 
 

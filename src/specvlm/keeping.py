@@ -8,7 +8,7 @@ question 2    system | video ............ | question 2                        on
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
@@ -44,11 +44,12 @@ class Held:
         return Held(self.ids[:n], self.positions[:, :n])
 
     @classmethod
-    def of(cls, prompt: Prompt, sequence: Sequence) -> Held:
+    def of(cls, prompt: Prompt, answer: Iterable[int]) -> Held:
         """A prompt and its answer. The answer stands alike in every row of positions."""
-        behind = prompt.next_position + torch.arange(len(sequence.tokens))
+        tokens = torch.tensor(list(answer), dtype=torch.long)
+        behind = prompt.next_position + torch.arange(len(tokens))
         positions = torch.cat([prompt.position_ids, behind.expand(len(prompt.position_ids), -1)], dim=1)
-        return cls(torch.cat([prompt.input_ids, torch.tensor(sequence.tokens, dtype=torch.long)]), positions)
+        return cls(torch.cat([prompt.input_ids, tokens]), positions)
 
     def shared(self, prompt: Prompt) -> int:
         """With how many of these tokens the prompt begins, each where it stands here."""
@@ -79,7 +80,7 @@ class Kept:
 
     def has_read(self, prompt: Prompt, sequence: Sequence) -> None:
         """What the cache has is there for others."""
-        self.held = Held.of(prompt, sequence).first(self.cache.length)
+        self.held = Held.of(prompt, sequence.tokens).first(self.cache.length)
 
     def take_back(self, prompt: Prompt, sequence: Sequence) -> None:
         """The answer ended, or was given up at any point: keep it, but for its last token, which nobody has read.

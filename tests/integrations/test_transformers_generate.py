@@ -29,6 +29,7 @@ from transformers.generation.streamers import BaseStreamer
 import specvlm
 import tiny
 from specvlm import DynamicTree, ModelError, OptionError, Stats
+from specvlm.families.releases import CACHE_NAMES, CHUNKS_SEE_WRONG
 from specvlm.pruning import PRUNERS, num_to_keep
 
 DOCS = Path(__file__).parents[2] / "docs" / "transformers.md"
@@ -124,7 +125,6 @@ class Tape(BaseStreamer):
         {"do_sample": True, "temperature": 0.5, "top_k": 5, "min_p": 0.05},
         {"generation_config": GenerationConfig(max_new_tokens=30, do_sample=True, temperature=0.6, eos_token_id=2)},
         {"use_cache": False},
-        {"prefill_chunk_size": 7},
         {"cache_implementation": "static", "disable_compile": True},
         {"max_length": 60, "max_new_tokens": None},
         {"suppress_tokens": [5, 6, 7], "renormalize_logits": True},
@@ -350,7 +350,6 @@ def embeds() -> torch.Tensor:
         ({"prompt_lookup_num_tokens": 3}, OptionError, "assisted_generation"),
         ({"num_beams": 2}, OptionError, "beam_search"),
         ({"do_sample": True, "num_return_sequences": 2}, OptionError, "num_return_sequences must be 1, not 2"),
-        ({"past_key_values": DynamicCache}, OptionError, "past_key_values can't be given"),
         ({"position_ids": lambda: 1 + torch.arange(43)[None]}, OptionError, "position_ids can't be given"),
         ({"mm_encoder_outputs": {"image": torch.zeros(1, 1)}}, OptionError, "mm_encoder_outputs can't be given"),
         ({"vision_feature_layer": -1}, OptionError, "no vision_feature_layer"),
@@ -372,6 +371,27 @@ def test_refusals(kwargs, error, reason):
     kwargs = {name: value() if callable(value) else value for name, value in kwargs.items()}
     with pytest.raises(error, match=re.escape(reason)):
         target().generate(**inputs() | {"max_new_tokens": 5} | kwargs, custom_generate=specvlm.custom_generate)
+
+
+@pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning")  # from 5.24.0 on
+@pytest.mark.parametrize("name", CACHE_NAMES)
+def test_a_cache_of_the_callers_own_is_refused_by_either_name(name):
+    """Some releases themselves refuse the name that they don't have (ValueError), others take it and do without."""
+    with pytest.raises((OptionError, ValueError), match=rf"(cache|past_key_values) can't be given|\['{name}'\]"):
+        target().generate(
+            **inputs(), **{name: DynamicCache()}, max_new_tokens=5, custom_generate=specvlm.custom_generate
+        )
+
+
+def test_a_video_read_in_chunks_is_as_stock_reads_it_or_refused_where_stock_reads_it_wrong():
+    assert same(given=inputs(num_frames=0), prefill_chunk_size=7)[1].num_accepted > 0
+    if CHUNKS_SEE_WRONG:
+        whole, pieces = (target().generate(**inputs(), max_new_tokens=12, prefill_chunk_size=n) for n in (None, 7))
+        assert not torch.equal(whole, pieces)
+        with pytest.raises(OptionError, match="prefill_chunk_size=7: generate of transformers 5"):
+            same(prefill_chunk_size=7)
+    else:
+        assert same(prefill_chunk_size=7)[1].num_accepted > 0
 
 
 def test_a_batch_is_refused():

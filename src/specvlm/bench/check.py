@@ -23,6 +23,7 @@ from specvlm.bench.noise import Noise
 from specvlm.bench.pages import own_bytes, resident_bytes
 from specvlm.bench.shapes import Pair, Shape
 from specvlm.bench.widening import fill, widen
+from specvlm.families.releases import with_cache
 from specvlm.pocket.world import make_scene, render
 
 log = logging.getLogger("specvlm.bench.shapes")
@@ -138,11 +139,12 @@ def step_seconds(model: PreTrainedModel, cached: int, steps: int) -> list[float]
     text, head = model.model.language_model, model.lm_head
     cache = DynamicCache(config=text.config)
     tokens = torch.arange(cached, device=model.device)[None] % SOME_TOKENS
-    text(input_ids=tokens, past_key_values=cache, use_cache=True)
+    behind = with_cache(text.forward, cache) | {"use_cache": True}
+    text(input_ids=tokens, **behind)
     seconds = []
     for _ in range(steps + 1):
         start = time.perf_counter()
-        head(text(input_ids=tokens[:, :1], past_key_values=cache, use_cache=True).last_hidden_state)
+        head(text(input_ids=tokens[:, :1], **behind).last_hidden_state)
         seconds.append(time.perf_counter() - start)
     return seconds[1:]
 

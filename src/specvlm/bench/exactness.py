@@ -35,6 +35,7 @@ from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
+from specvlm.families.releases import cache_in, refuse_wrong_chunks, with_cache
 from specvlm.options import Options
 from specvlm.oracle import generate_stock
 from specvlm.pipeline import SpecVLM
@@ -179,7 +180,7 @@ class Judge:
         self._target, self._prompt = target, prompt
         with target.as_found(), torch.no_grad():
             read = cast(Any, target.model)(**_inputs(target, prompt), use_cache=True, logits_to_keep=1)
-        self._first, self._cache = read.logits[0], read.past_key_values
+        self._first, self._cache = read.logits[0], cache_in(read)
 
     def logits(self, tokens: Sequence[int]) -> Float[Tensor, "n vocab"]:
         """In front of each token, in float32."""
@@ -190,8 +191,9 @@ class Judge:
         positions = (prompt.next_position + torch.arange(said.shape[1])).to(said.device)[None]
         if target.position_rows > 1:
             positions = positions.expand(target.position_rows, 1, -1)
+        cache = with_cache(target.model.forward, self._cache)
         with target.as_found(), torch.no_grad():
-            output = cast(Any, target.model)(input_ids=said, position_ids=positions, past_key_values=self._cache)
+            output = cast(Any, target.model)(input_ids=said, position_ids=positions, **cache)
         self._cache.crop(-said.shape[1])
         return torch.cat([self._first, output.logits[0]]).float()
 
@@ -232,6 +234,7 @@ def _in_pieces(vlm: SpecVLM, video: Any, question: str, options: Options) -> Gen
     stats = Stats()
     prompt = vlm.prepare(video, question, options, stats)
     piece = min(PIECE, -(-prompt.num_tokens // 2))
+    refuse_wrong_chunks(piece, prompt.num_video_tokens)
     return _generation(vlm, *generate_stock(vlm.target, prompt, options, stats, prefill_chunk_size=piece), stats)
 
 

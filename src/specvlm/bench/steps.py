@@ -16,6 +16,7 @@ from specvlm.engine.decoder import Decoder
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family
+from specvlm.families.releases import with_cache
 
 ROWS = (1, 2, 4, 8, 16, 26, 32, 48, 64)
 """26: the paper's tree and its root."""
@@ -81,7 +82,8 @@ def _stock_cache(family: Family, cached: int) -> DynamicCache:
 def _stock_step(family: Family, cache: DynamicCache, cached: int) -> None:
     model: Any = family.model
     tokens = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    model.lm_head(model.model.language_model(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state)
+    text = model.model.language_model
+    model.lm_head(text(input_ids=tokens, use_cache=True, **with_cache(text.forward, cache)).last_hidden_state)
     cache.crop(cached - cache.get_seq_length())
 
 

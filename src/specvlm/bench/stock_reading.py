@@ -9,6 +9,7 @@ from transformers import DynamicCache
 
 from specvlm.answering import Generation, stock_answer
 from specvlm.engine.stats import Stats
+from specvlm.families.releases import with_cache
 from specvlm.keeping import Held
 from specvlm.options import Options
 
@@ -41,7 +42,8 @@ class StockReading:
         if kept:
             unread = {n: value for n, value in prompt.model_inputs.items() if not n.startswith("pixel_values")}
             prompt = replace(prompt, model_inputs=unread)
-        answer = stock_answer(self._vlm.target, prompt, self._options, stats, past_key_values=self._cache)
+        cache = with_cache(self._vlm.target.model.forward, self._cache)
+        answer = stock_answer(self._vlm.target, prompt, self._options, stats, **cache)
         self._held = Held.of(prompt, answer.token_ids).first(self._cache.get_seq_length())  # the last was never read
         return answer
 

@@ -27,6 +27,7 @@ from specvlm.engine.thin_attention import hiding_columns, thin_attention
 from specvlm.engine.thin_attention import pays as thin_attention_pays
 from specvlm.engine.thin_products import thin_products
 from specvlm.errors import ModelError
+from specvlm.families.releases import cache_name
 
 
 class HFDecoder:
@@ -52,6 +53,7 @@ class HFDecoder:
         config = language_model.config
         self._model, self._head, self._name, self._position_rows = language_model, lm_head, name, position_rows
         self._embedding: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[assignment]
+        self._cache_name = cache_name(language_model.forward)
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type else torch.empty(1, 1, 0, 0)
@@ -162,8 +164,8 @@ class HFDecoder:
                     inputs_embeds=embeds.rows.to(self.device, self.dtype)[None],
                     position_ids=positions,
                     attention_mask=self._no_mask,
-                    past_key_values=cache,
                     use_cache=True,
+                    **{self._cache_name: cache},
                     **deep,
                 )
         except BaseException:

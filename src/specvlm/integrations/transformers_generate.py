@@ -25,6 +25,7 @@ from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, Pair, check_layout, family_of
 from specvlm.families.generation import Recipe
+from specvlm.families.releases import CACHE_NAMES, cache_name, refuse_wrong_chunks
 from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
 from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
@@ -112,6 +113,7 @@ def custom_generate(
     }
     where = {name: call[name] for name in POSITIONAL if call.get(name) is not None}
     prompt = _prompt(target, input_ids, inputs | model_kwargs | where)
+    refuse_wrong_chunks(options.prefill_chunk, prompt.num_video_tokens)
 
     stats = Stats() if stats is None else stats
     sequence = request.begin(pair, prompt, recipe, options, stats)
@@ -140,21 +142,26 @@ def _family(model: object, role: str) -> Family:
 def _arguments_of_generate() -> dict[str, Any]:
     """The arguments of the `generate` call that we are in, as its caller gave them.
 
-    transformers (5.20 to 5.23, where this was read) hands a callable its own keywords and, in exchange, neither the
+    transformers (5.20 to 5.24, where this was read) hands a callable its own keywords and, in exchange, neither the
     streamer, which has heard the prompt by then and would never hear the end, nor the tokenizer or the assistant model.
     So they are looked up where they still are: in the frame of `generate`, or, for keywords that `generate` takes out,
-    in that of the `torch.no_grad` around it.
+    in that of a decorator around it. How many there are differs from release to release.
     """
-    wrapper = vars(GenerationMixin)["generate"]
-    inside, outside = inspect.unwrap(wrapper).__code__, wrapper.__code__
-    arguments: dict[str, Any] = {}
+    generate: Any = vars(GenerationMixin)["generate"]
+    decorators = set()
+    while hasattr(generate, "__wrapped__"):
+        decorators.add(generate.__code__)
+        generate = generate.__wrapped__
     frame = inspect.currentframe()
-    while frame is not None and frame.f_code is not inside:
+    while frame is not None and frame.f_code is not generate.__code__:
         frame = frame.f_back
-    if frame is not None:
-        arguments |= frame.f_locals
-        if frame.f_back is not None and frame.f_back.f_code is outside:
-            arguments |= frame.f_back.f_locals["kwargs"]
+    if frame is None:
+        return {}
+    arguments = dict(frame.f_locals)
+    while (frame := frame.f_back) is not None and frame.f_code in decorators:
+        # The innermost one has what `generate` was called with, by the names that it has today.
+        if "kwargs" in frame.f_locals:
+            return arguments | frame.f_locals["kwargs"]
     return arguments
 
 
@@ -179,9 +186,12 @@ def _refuse_what_we_lack(config: GenerationConfig) -> None:
 def _prompt(target: Family, input_ids: Int[Tensor, "batch length"], handed: dict[str, Any]) -> Prompt:
     """The Prompt of the caller's inputs, without left padding. `handed` also holds what `generate` adds to them."""
     mask, position_ids = handed.pop("attention_mask", None), handed.pop("position_ids", None)
-    cache, features = handed.pop("past_key_values", None), handed.pop("mm_encoder_outputs", None)
-    if getattr(cache, "_is_user_defined", False):
-        raise OptionError("past_key_values can't be given: specvlm needs a cache of its own, which it can roll back")
+    features = handed.pop("mm_encoder_outputs", None)
+    todays = cache_name(target.model.forward)  # by this name `generate` hands us one; by another only the caller does
+    for name in CACHE_NAMES:
+        cache = handed.pop(name, None)
+        if cache is not None and (name != todays or getattr(cache, "_is_user_defined", False)):
+            raise OptionError(f"{name} can't be given: specvlm needs a cache of its own, which it can roll back")
     if features:
         raise OptionError("mm_encoder_outputs can't be given: the draft needs the pixels; give pixel_values_videos")
     real = torch.ones(input_ids.shape[1], dtype=torch.bool)

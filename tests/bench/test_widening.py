@@ -22,6 +22,7 @@ from specvlm.bench.shapes import Shape
 from specvlm.bench.widening import widen
 from specvlm.engine.tree import ancestor_mask
 from specvlm.errors import ModelError, OptionError
+from specvlm.families.releases import with_cache
 
 CLOSE = 1e-9
 PARENTS = (-1, 0, 0, 1, 1, 2, 3)
@@ -47,7 +48,8 @@ def difference(model: PreTrainedModel, small_logits: torch.Tensor, wide_logits: 
 
 @torch.no_grad()
 def prefill(model: PreTrainedModel, cache: DynamicCache | None = None) -> torch.Tensor:
-    return model(**inputs(model), past_key_values=cache, use_cache=cache is not None).logits
+    kept = {} if cache is None else with_cache(model.forward, cache)
+    return model(**inputs(model), **kept, use_cache=cache is not None).logits
 
 
 @torch.no_grad()
@@ -61,7 +63,7 @@ def tree_step(model: PreTrainedModel, cache: DynamicCache, mask: torch.Tensor) -
     positions = (length + depths)[None] if rows == 1 else (length + depths).expand(rows, 1, -1)
     hidden = text(
         input_ids=torch.tensor([[11, 12, 13, 14, 15, 16, 17]]), position_ids=positions, attention_mask=seen,
-        past_key_values=cache, use_cache=True,
+        use_cache=True, **with_cache(text.forward, cache),
     ).last_hidden_state  # fmt: skip
     return model.lm_head(hidden)
 
@@ -81,7 +83,7 @@ def test_tokens_one_by_one_behind_a_cache_have_the_small_models_logits(pair):
         prefill(each, cache)
     for token in (21, 33, 8, 250):
         logits = [
-            each(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True).logits
+            each(input_ids=torch.tensor([[token]]), use_cache=True, **with_cache(each.forward, cache)).logits
             for each, cache in zip(pair, caches, strict=True)
         ]
         assert difference(model, *logits) < CLOSE

@@ -17,6 +17,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.families import Family
 from specvlm.families.decoder import HFDecoder
+from specvlm.families.releases import cache_in
 from specvlm.pipeline import SpecVLM
 from specvlm.prompt import Prompt
 
@@ -76,7 +77,7 @@ def node_positions(family: str, change: Callable[[torch.Tensor], torch.Tensor], 
     """Our steps behind the prompt stand at other positions [3, 1, nodes]; those of stock generate don't."""
 
     def hook(module, args, kwargs):
-        cache = kwargs["past_key_values"]
+        cache = cache_in(kwargs)
         if isinstance(cache, TreeCache) and cache.length > 0:
             kwargs["position_ids"] = change(kwargs["position_ids"])
         return args, kwargs

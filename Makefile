@@ -1,4 +1,5 @@
-# Everything runs in .venv. The first target that needs it makes it, with pip and nothing else; later ones start at once.
+# Everything runs in .venv, in the versions of constraints.txt. The first target that needs it makes it, with pip and
+# nothing else, and installs what that target needs; later ones start at once.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -18,58 +19,72 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 # when they are wanted again. With this malloc keeps them.
 KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
-bin   := $(VENV)/bin
-ready := $(VENV)/.ready
-log   := $(VENV)/install.log
-lmms  := $(VENV)-lmms-eval
+bin  := $(VENV)/bin
+log  := $(VENV)/install.log
+lmms := $(VENV)-lmms-eval
+uv   := $(VENV)-lock/bin/uv
+core  := $(VENV)/.core
+bench := $(VENV)/.bench
+tests := $(VENV)/.tests
+lint  := $(VENV)/.lint
 # One thread a worker: the tests' models are tiny, and threads of several workers would only fight for the cores.
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity lmms-eval lint format pocket pocket-eval vision pictures bench bench-quick clean
+.PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision pictures bench \
+	bench-quick clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'Extra arguments: make test ARGS="tests/engine -x". Another Python: make test PYTHON=python3.12.'
 
-install: $(ready) ## make .venv and install specvlm into it, editable, with the tools of development
+install: $(tests) $(lint) ## make .venv and install specvlm into it, editable, with the tools of development
 	@echo 'specvlm is installed in $(VENV)'
 
-demo: $(ready) ## answer a held-out video four ways and compare: stock generate, plain speculation, SpecVLM, and planned
+demo: $(core) ## answer a held-out video four ways and compare: stock generate, plain speculation, SpecVLM, and planned
 	@$(bin)/specvlm demo $(ARGS)
 
-test: $(ready) ## the tests, but for the long parity grid
+test: $(tests) ## the tests, but for the long parity grid
 	@$(pytest) $(ARGS)
 
-parity: $(ready) ## the long grid of whole generations against stock Hugging Face generate
+parity: $(tests) ## the long grid of whole generations against stock Hugging Face generate
 	@$(pytest) -m "parity or not parity" tests/parity $(ARGS)
+
+compat: ## drop-in, parity and families on the oldest and newest transformers: docs/compatibility.md (RELEASES="5.21 5.22")
+	@$(PYTHON) tests/compatibility.py $(RELEASES)
 
 lmms-eval: $(lmms)/.ready ## the plugin in the real lmms-eval, which gets an environment of its own
 	@OMP_NUM_THREADS=1 $(lmms)/bin/python -m pytest -m lmms_eval tests/integrations/test_lmms_eval.py $(ARGS)
 
-lint: $(ready) ## ruff (rules and format) and pyright
+lint: $(lint) ## ruff (rules and format) and pyright
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
 
-format: $(ready) ## mend what ruff can mend
+format: $(lint) ## mend what ruff can mend
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-pocket: $(ready) ## train a pocket pair anew, from where it was left (ARGS="--family qwen2_5_vl")
+lock: $(uv) ## resolve every version anew, for all platforms at once: constraints.txt and constraints-lmms-eval.txt
+	$(resolve) --extra dev pyproject.toml -o constraints.txt
+	echo 'av>=17' >$(VENV)-lock/overrides.txt
+	printf 'lmms-eval==0.7.3\n.[eval,tests]\n' | $(resolve) --no-emit-package specvlm --overrides $(VENV)-lock/overrides.txt \
+		-o constraints-lmms-eval.txt -
+
+pocket: $(core) ## train a pocket pair anew, from where it was left (ARGS="--family qwen2_5_vl")
 	$(bin)/python -m specvlm.pocket.train $(ARGS)
 
-pocket-eval: $(ready) ## how well a pocket pair sees, and how pruning changes what is accepted
+pocket-eval: $(core) ## how well a pocket pair sees, and how pruning changes what is accepted
 	$(bin)/python -m specvlm.pocket.evaluate $(ARGS)
 
-vision: $(ready) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
+vision: $(core) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
 
-pictures: $(ready) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
+pictures: $(tests) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
 	$(bin)/python -m specvlm.bench.pictures $(ARGS)
 
-bench-quick: $(ready) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
+bench-quick: $(bench) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
 	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair pocket-qwen2_5_vl $(POCKET_BENCH) --out docs/bench
 	$(bin)/specvlm bench --pair pocket-hostile $(HOSTILE) --out docs/bench
@@ -84,23 +99,58 @@ bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and 35 to 
 	$(bin)/python -m specvlm.bench.performance
 
 clean: ## remove .venv, caches and built packages
-	rm -rf $(VENV) $(lmms) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(ready): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo 'There is no "$(PYTHON)" here. specvlm needs Python 3.10 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "$(PYTHON) is Python %d.%d. specvlm needs 3.10 or newer; name one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
-	@echo 'Installing specvlm and what it needs into $(VENV). The first time takes minutes, PyTorch being large; progress: $(log)'
-	@$(PYTHON) -m venv $(VENV)
-	@$(bin)/python -m pip install --disable-pip-version-check -e '.[dev]' >$(log) 2>&1 || \
+resolve = $(uv) pip compile -q --universal --upgrade --fork-strategy fewest --python-version 3.11 --no-annotate \
+	--custom-compile-command 'make lock'
+
+# On Linux PyPI's PyTorch brings CUDA with it, 5 GB. Where there is no NVIDIA driver, the build for CPUs of the same
+# version is taken from PyTorch's own index, if that answers.
+CPU_BUILDS ?= https://download.pytorch.org/whl/cpu
+define take_cpu_builds
+if [ "$$(uname -sm)" = 'Linux x86_64' ] && [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then \
+	$(pip) --retries 0 --timeout 15 --index-url $(CPU_BUILDS) --no-deps torch torchvision >$(log) 2>&1 || true; \
+fi
+endef
+
+pip := $(bin)/python -m pip install --disable-pip-version-check -c constraints.txt
+# $(call install,EXTRAS): specvlm, editable, and what these extras need.
+define install
+	@echo 'Installing $(if $(1),what $(1) takes,specvlm and what it needs) into $(VENV); progress: $(log)'
+	@$(pip) -e '.$(if $(1),[$(1)])' >>$(log) 2>&1 || \
 		{ tail -n 30 $(log) >&2; echo 'pip failed; all that it said is in $(log)' >&2; exit 1; }
 	@touch $@
+endef
 
-# lmms-eval wants an older PyAV than we do: it is installed first, and pip, asked for specvlm, then warns and upgrades.
-$(lmms)/.ready: pyproject.toml
+tested := bench,eval,ray,tests
+
+$(core): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo 'There is no "$(PYTHON)" here. specvlm needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python %d.%d. specvlm needs 3.11 or newer; name one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@echo 'The first time takes minutes, PyTorch being large.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(take_cpu_builds)
+	$(call install)
+
+$(uv):
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip install --disable-pip-version-check -q uv
+
+$(bench): $(core)
+	$(call install,bench)
+
+$(tests): $(core)
+	$(call install,$(tested))
+
+$(lint): $(tests)
+	$(call install,lint)
+
+# lmms-eval wants an older PyAV than we do, so pip could not choose both: a complete list needs no choosing.
+$(lmms)/.ready: pyproject.toml constraints-lmms-eval.txt
 	@echo 'Installing lmms-eval and specvlm into $(lmms). It takes minutes; progress: $(lmms)/install.log'
 	@$(PYTHON) -m venv $(lmms)
-	@{ $(lmms)/bin/python -m pip install --disable-pip-version-check 'lmms-eval==0.7.3' && \
-		$(lmms)/bin/python -m pip install --disable-pip-version-check -e '.[eval]' pytest hypothesis beartype; } \
+	@{ $(lmms)/bin/python -m pip install --disable-pip-version-check --no-deps -r constraints-lmms-eval.txt && \
+		$(lmms)/bin/python -m pip install --disable-pip-version-check --no-deps -e .; } \
 		>$(lmms)/install.log 2>&1 || { tail -n 30 $(lmms)/install.log >&2; exit 1; }
 	@touch $@

@@ -169,7 +169,7 @@ def _document(
             "pair": subject.name,
             "about": subject.about,
             "dtype": str(setup.torch_dtype).removeprefix("torch."),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
             "repeats": setup.repeats,
             "exact_length": setup.exact_length,
             "share_reading": setup.share_reading,

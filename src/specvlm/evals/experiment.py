@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -92,5 +92,5 @@ class Experiment:
 
 def session() -> dict[str, Any]:
     """When, where and with what a run is worked at."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"started": now, "machine": machine(), "versions": versions()}

@@ -94,7 +94,7 @@ def main(releases: list[str]) -> int:
     trials = [trial(release) for release in releases or (oldest(), NEWEST)]
     names = [*SHOWN, "Python", "passed", "failed"]
     table = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *(each.row for each in trials)]
-    day = datetime.date.today().isoformat()
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     PAGE.write_text(f"{HEAD}{chr(10).join(table)}\n\nTried on {day}.\n", encoding="utf-8")
     sys.stdout.write("\n".join(table) + "\n")
     return int(any(each.failed or not each.passed for each in trials))

@@ -18,7 +18,7 @@ from torch import Tensor
 import tiny
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
-from specvlm.families import Family
+from specvlm.families import Family, PixelBudget
 from specvlm.families import qwen_vl as module
 from specvlm.prompt import Prompt
 from specvlm.video import Video
@@ -364,3 +364,65 @@ def test_clips_may_stand_anywhere_in_the_prompt(name):
     calls, _ = stock(name, prompt, torch.float64, num_tokens=1)
     assert torch.allclose(ours.embed(prompt, ours.see(prompt)).rows, calls[0]["inputs_embeds"][0], rtol=0, atol=1e-11)
     assert torch.equal(prompt.position_ids, calls[0]["position_ids"][-3:, 0])
+
+
+SHORT, LONG = tiny.film(4, height=96, width=128), tiny.film(24, 1, height=96, width=128)
+BUDGETS = {
+    "total": PixelBudget(min_pixels=8 * 8, total_pixels=12 * 16 * 16),
+    "most of a frame": PixelBudget(max_pixels=48 * 48),
+    "least of a frame": PixelBudget(min_pixels=160 * 160),
+    "all": PixelBudget(min_pixels=16 * 16, max_pixels=64 * 64, total_pixels=12 * 48 * 48),
+}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@every_family
+def test_a_clip_gets_the_pixels_beside_others_that_it_gets_alone(name, budget):
+    def inputs(*films: Video, images: Sequence[np.ndarray] = ()) -> dict[str, Tensor]:
+        return family(name).prepare(films, QUESTION, images=images, pixels=BUDGETS[budget]).model_inputs
+
+    together = inputs(SHORT, LONG, SHORT, images=[tiny.image()])
+    alone = [inputs(film) for film in (SHORT, LONG, SHORT)]
+    for key in ("pixel_values_videos", "video_grid_thw"):
+        assert torch.equal(together[key], torch.cat([clip[key] for clip in alone])), key
+    if "second_per_grid_ts" in together:
+        assert together["second_per_grid_ts"].tolist() == [float(clip["second_per_grid_ts"]) for clip in alone]
+    video_token = family(name).model.config.video_token_id
+    num_tokens = [int((clip["input_ids"] == video_token).sum()) for clip in (together, *alone)]
+    assert num_tokens[0] == sum(num_tokens[1:])
+    still = family(name).prepare((), QUESTION, images=[tiny.image()]).model_inputs
+    assert torch.equal(together["pixel_values"], still["pixel_values"])
+    if budget == "total":
+        assert alone[0]["video_grid_thw"][0, 1:].prod() > alone[1]["video_grid_thw"][0, 1:].prod()
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@every_family
+def test_the_pixels_of_a_budget_are_those_of_the_checkpoints_processor(name, budget):
+    """Each clip by a call of its own, with the size that transformers and qwen-vl-utils have for such a budget."""
+    processor, pixels = tiny.processor(name).video_processor, BUDGETS[budget]
+    together = family(name).prepare([SHORT, LONG], QUESTION, pixels=pixels).model_inputs
+    expected = []
+    for film in (SHORT, LONG):
+        num_frames = len(film.frames)
+        least = pixels.min_pixels or processor.size["shortest_edge"]
+        most = pixels.max_pixels or processor.size["longest_edge"]
+        if name in DEEP:  # counted over all frames of the clip
+            least = least * num_frames if pixels.min_pixels else least
+            most = min(most * num_frames if pixels.max_pixels else most, pixels.total_pixels or most * num_frames)
+        elif pixels.total_pixels:
+            most = max(min(most, pixels.total_pixels * processor.temporal_patch_size // num_frames), int(least * 1.05))
+        clip = torch.tensor(film.frames.copy()).permute(0, 3, 1, 2)
+        size = {"shortest_edge": least, "longest_edge": most}
+        expected.append(processor([clip], size=size, do_sample_frames=False, return_tensors="pt"))
+    for key in ("pixel_values_videos", "video_grid_thw"):
+        assert torch.equal(together[key], torch.cat([clip[key] for clip in expected])), key
+
+
+@every_family
+def test_a_budget_leaves_the_callers_processor_as_it_was(name):
+    processor = tiny.processor(name)
+    before, of_videos = processor.to_dict(), processor.video_processor
+    type(family(name))(tiny.model(name), processor, "tiny").prepare([SHORT, LONG], QUESTION, pixels=BUDGETS["total"])
+    assert processor.video_processor is of_videos
+    assert processor.to_dict() == before

@@ -33,6 +33,7 @@ class PixelBudget:
     """How large frames may be, as the Qwen processors know it; None: what the checkpoint's own processor says.
 
     `min_pixels` and `max_pixels` bound a frame (a whole video where the processor counts so), `total_pixels` a video.
+    Each of several videos has it to itself.
     """
 
     min_pixels: int | None = None
@@ -213,16 +214,21 @@ class Family(abc.ABC):
         question: str,
         system: str | None,
         history: Sequence[Turn],
+        processor: Any = None,
         **kwargs: Any,
     ) -> Prompt:
-        """Chat template and processor of the checkpoint: exactly what a user of transformers would write."""
+        """Chat template and processor of the checkpoint: exactly what a user of transformers would write.
+
+        `processor` may be another one to ask in its place.
+        """
+        processor = self.processor if processor is None else processor
         text = self._text(len(videos), len(images), question, system, history)
         if images:
             kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
         if videos:
             kwargs["videos"] = [torch.from_numpy(np.array(video.frames)).permute(0, 3, 1, 2) for video in videos]
         try:
-            inputs = self.processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
+            inputs = processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
         except ValueError as error:  # a picture that is 200 times as wide as high, say
             raise OptionError(f"the processor of {self.name} refuses this prompt: {error}") from error
         return replace(self.prompt_from_inputs(inputs), text=text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -50,6 +52,33 @@ class Frame:
         return self.height * self.width
 
 
+@dataclass(frozen=True)
+class EachInItsSize:
+    """A video processor that prepares each clip by itself, in a size of its own: transformers has one for all of them.
+
+    A budget for a clip depends on its length, and a short clip must not get less because a long one stands beside it.
+    """
+
+    processor: Any
+    sizes: Sequence[Mapping[str, int]]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.processor, name)
+
+    def __call__(
+        self, videos: Sequence[Tensor], video_metadata: Sequence[Mapping[str, Any]], **kwargs: Any
+    ) -> dict[str, Any]:
+        """What the processor returns for all clips at once: patches and grids one clip after the other."""
+        each = [
+            self.processor([video], video_metadata=[told], **kwargs | {"size": size})
+            for video, told, size in zip(videos, video_metadata, self.sizes, strict=True)
+        ]
+        return {
+            name: torch.cat(values) if isinstance(values[0], Tensor) else list(chain.from_iterable(values))
+            for name, values in ((name, [clip[name] for clip in each]) for name in each[0])
+        }
+
+
 class QwenVL(Family, abc.ABC):
     """A Qwen-VL model: `position_ids` have rows for time, height and width, from the model's own `get_rope_index`.
 
@@ -87,7 +116,9 @@ class QwenVL(Family, abc.ABC):
         if videos:
             kwargs["video_metadata"] = [video.metadata() for video in videos]
             if pixels.given():
-                kwargs["videos_kwargs"] = {"size": self._size(pixels, max(len(video.frames) for video in videos))}
+                sizes = [self._size(pixels, len(video.frames)) for video in videos]
+                kwargs["processor"] = copy.copy(self.processor)
+                kwargs["processor"].video_processor = EachInItsSize(self.video_processor, sizes)
         return self._prompt(videos, images, question, system, history, **kwargs)
 
     @abc.abstractmethod

@@ -11,11 +11,12 @@ from typing import Protocol, runtime_checkable
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.format import Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from specvlm.errors import SpecVLMError, VideoError
-from specvlm.video.packets import Packet, Scan, hide_unreachable
+from specvlm.video.packets import Packet, Scan, hide_unreachable, longest_step
 from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
 
 READ_SIZE = 1 << 17
@@ -26,6 +27,15 @@ HEAD_SIZE = 512
 
 MISSING_SECONDS = 0.2
 """A file that ends this much, and two frames, before its header says is reported as cut short."""
+
+BROADCAST = ("mpeg", "mpegts")
+"""MPEG program and transport streams, whose standard (ISO/IEC 13818-1) wants a time at least every 0.7 s."""
+
+LONGEST_GAP = 10.0
+"""Seconds between two frames of a broadcast from which on its clock has jumped: what FFmpeg takes for a jump, too."""
+
+LONGEST_STILL = 3600.0
+"""The same for every other file, where a still picture may stand for long: a recording of a screen, say."""
 
 
 @runtime_checkable
@@ -87,7 +97,7 @@ class VideoFile:
     def scan(self) -> Scan:
         """Read every packet, decode none."""
         packets: list[Packet] = []
-        cut_short, damage, end = False, None, 0.0
+        cut_short, damage, start, end = False, None, 0.0, 0.0
         with self.opened() as (container, stream):
             stream_index = stream.index
             is_picture = container.format.name.endswith("_pipe")
@@ -97,6 +107,7 @@ class VideoFile:
                 for packet in demuxed(container):
                     duration = packet.duration or 0
                     if packet.pts is not None and packet.time_base:
+                        start = min(start, float(packet.pts * packet.time_base))
                         end = max(end, float((packet.pts + duration) * packet.time_base))
                     if packet.stream is stream:
                         # A VP8 frame that is only there to be referred to says so in its first byte (RFC 6386, 9.1).
@@ -107,8 +118,11 @@ class VideoFile:
                         cut_short = packet.is_corrupt
             except FFmpegError as error:
                 damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
-            header_end = (container.duration or 0) / av.time_base
+            header_end = start + (container.duration or 0) / av.time_base
             time_base = stream.time_base or Fraction(1, av.time_base)
+            is_clocked = not container.format.flags & Flags.no_timestamps.value
+            longest = LONGEST_GAP if container.format.name in BROADCAST else LONGEST_STILL
+            reorders = stream.codec_context.has_b_frames
         if cut_short:  # half a packet would decode to half a frame
             packets.pop()
         tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
@@ -122,7 +136,16 @@ class VideoFile:
         )
         if damage is None and num_hidden:
             damage = f"its first {num_hidden} frames come before any keyframe"
-        return Scan(reachable, time_base, damage, stream_index, is_picture and len(packets) == 1)
+        return Scan(
+            reachable,
+            time_base,
+            damage,
+            stream_index,
+            is_picture and len(packets) == 1,
+            reorders,
+            is_clocked,
+            longest_step(packets, longest, time_base),
+        )
 
     def _diagnosis(self) -> str:
         """What a file is that no demuxer takes."""

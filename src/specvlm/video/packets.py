@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from specvlm.video.sampling import Timeline
 
 SEEK_COST = 8
 """A seek empties the decoder's pipeline: it is worth it if it spares the decoding of more packets than this."""
+
+USUAL_STEPS = 100
+"""A step between two frames is not out of the ordinary up to this many steps of usual length."""
 
 LONGEST_SPAN = 2**53
 """Times further apart than this (in ticks) are damage, and would no longer be exact in float64."""
@@ -34,13 +38,18 @@ class Packet(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scan:
     """All packets of a video stream, in decode order. `damage` says what is missing from the file, if anything.
-    `is_picture` tells a photo or drawing from a video of one frame."""
+    `is_picture` tells a photo or drawing from a video of one frame. `reorders` if the decoder may show frames in
+    another order than they are stored in. Not `is_clocked` if the container has no times, so that those of the packets
+    are made up. A step of more than `longest_step` ticks is no time that passed, but another clock."""
 
     packets: Sequence[Packet]
     time_base: Fraction
     damage: str | None = None
     stream_index: int = 0
     is_picture: bool = False
+    reorders: bool = False
+    is_clocked: bool = True
+    longest_step: int = LONGEST_SPAN
 
     @property
     def tells_frames(self) -> bool:
@@ -48,11 +57,33 @@ class Scan:
         ticks = [packet.pts for packet in self.packets if packet.pts is not None]
         order = [packet.dts for packet in self.packets if packet.dts is not None]
         return (
-            len(set(ticks)) == len(self.packets)
+            self.is_clocked
+            and len(set(ticks)) == len(self.packets)
             and any(packet.is_key and packet.is_shown for packet in self.packets)
             and max(ticks) - min(ticks) < LONGEST_SPAN
             and all(earlier <= later for earlier, later in pairwise(order))
+            and all(later - earlier <= self.longest_step for earlier, later in pairwise(sorted(ticks)))
+            and not self._starts_again
+            and not (self.reorders and self.in_decode_order)
         )
+
+    @property
+    def in_decode_order(self) -> bool:
+        """Whether times never fall from packet to packet. Where the decoder then shows frames in another order, they
+        are no times of presentation: AVI has none, ASF and MXF not for every codec, and libavformat counts packets."""
+        ticks = [packet.pts for packet in self.packets if packet.pts is not None]
+        return all(earlier <= later for earlier, later in pairwise(ticks))
+
+    @property
+    def _starts_again(self) -> bool:
+        """Whether a keyframe is to be shown before what is stored before it."""
+        latest: int | None = None
+        for packet in self.packets:
+            if packet.pts is not None:
+                if latest is not None and packet.is_key and packet.pts < latest:
+                    return True
+                latest = packet.pts if latest is None else max(latest, packet.pts)
+        return False
 
     @property
     def damage_in_brackets(self) -> str:
@@ -72,14 +103,26 @@ class Scan:
 
 
 def hide_unreachable(packets: Sequence[Packet]) -> list[Packet]:
-    """The same packets, but what is shown before the first keyframe isn't: the recording starts in its middle."""
-    first = next((packet.pts for packet in packets if packet.is_key), None)
+    """The same packets, but what is shown before the first keyframe isn't: the recording starts in its middle.
+
+    From the second keyframe on, nothing leads the first any more: what has an earlier time there has another clock.
+    """
+    keys = [ordinal for ordinal, packet in enumerate(packets) if packet.is_key]
+    first = packets[keys[0]].pts if keys else None
     if first is None:
         return list(packets)
+    end = keys[1] if len(keys) > 1 else len(packets)
     return [
-        packet._replace(is_shown=False) if packet.pts is not None and packet.pts < first else packet
-        for packet in packets
+        packet._replace(is_shown=False) if ordinal < end and packet.pts is not None and packet.pts < first else packet
+        for ordinal, packet in enumerate(packets)
     ]
+
+
+def longest_step(packets: Sequence[Packet], seconds: float, time_base: Fraction) -> int:
+    """Up to how many ticks may lie between two frames: `seconds`, or more where all are that far apart (time-lapse)."""
+    ticks = sorted({packet.pts for packet in packets if packet.pts is not None})
+    usual = median(later - earlier for earlier, later in pairwise(ticks)) if len(ticks) > 1 else 0
+    return round(max(seconds / time_base, USUAL_STEPS * usual))
 
 
 def entries(packets: Sequence[Packet]) -> list[int]:

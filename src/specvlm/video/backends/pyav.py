@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain, islice
 
 import av
@@ -16,8 +17,9 @@ from av.video.stream import VideoStream
 from jaxtyping import Int64, UInt8
 
 from specvlm.errors import VideoError
+from specvlm.video.clock import Told, presented
 from specvlm.video.container import VideoFile, demuxed
-from specvlm.video.packets import Packet, Scan, entries, plan, presentation, timeline
+from specvlm.video.packets import Packet, Scan, entries, plan, timeline
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Timeline
 
@@ -63,14 +65,14 @@ def _survey(source: VideoFile, scan: Scan, thread_type: str) -> Survey | None:
     """None if no frame came out."""
     with source.opened(thread_type) as (container, stream):
         rate = stream.guessed_rate or stream.average_rate
-        step = max(round(1 / (rate * scan.time_base)), 1) if rate else 1
+        usual = 1 / (rate * scan.time_base) if rate else Fraction(1)
         decoder = _Decoder(stream)
         frames = decoder.frames(islice(demuxed(container, stream), len(scan.packets)))
-        told = [(frame.pts, frame.duration) for frame in frames]
+        told = [Told(frame.pts, frame.duration or 0) for frame in frames]
     if not told:
         return None
-    order, ticks = presentation([pts for pts, _ in told], step)
-    line = timeline(ticks, told[order[-1]][1] or step, scan.time_base)
+    order, ticks = presented(told, scan, usual)
+    line = timeline(ticks, told[order[-1]].duration or max(round(usual), 1), scan.time_base)
     num_lost = max(decoder.num_lost, len(scan.shown()) - len(ticks) if scan.tells_frames else 0)
     return Survey(order, line, num_lost, thread_type)
 
@@ -112,7 +114,11 @@ def _decode_runs(
             if entry is not None:
                 # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
                 promised = {tick for tick in promised if tick is not None and tick >= entry}
+            latest: int | None = None
             for frame in _Decoder(stream).frames(islice(packets, len(run))):
+                if latest is not None and frame.pts is not None and frame.pts <= latest:
+                    return None  # the decoder knows the order: it is the times that are false
+                latest = frame.pts
                 if run.start and frame.pts == entry and frame.pict_type not in (PictureType.I, PictureType.NONE):
                     return None  # called a keyframe but none: x264's intra refresh, or a container's mistake
                 promised.discard(frame.pts)

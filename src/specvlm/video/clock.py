@@ -33,8 +33,8 @@ def presented(told: Sequence[Told], scan: Scan, usual: Fraction) -> tuple[list[i
        don't all last the same (film that was slowed down for television repeats fields).
     2. Times that never fell from packet to packet, though the frames come out in another order, are places in decode
        order: the frames are shown as they came, at these times in turn.
-    3. A fall by more than `MAX_REORDER` frames, or a step longer than `scan.longest_step`, is another clock: from there
-       on, times go on a `step` after the frame before. Between such breaks, `presentation` decides.
+    3. A fall by more than `MAX_REORDER` frames, or a step longer than `scan.longest_step`, is another clock: the first
+       frame that is timed by it follows when the one before it has lasted. Between such breaks `presentation` decides.
     """
     step = max(round(usual), 1)
     if not scan.is_clocked:
@@ -48,10 +48,11 @@ def presented(told: Sequence[Told], scan: Scan, usual: Fraction) -> tuple[list[i
     order: list[int] = []
     times: list[int] = []
     for span in _unbroken(ticks, step, scan.longest_step):
-        places, seconds = presentation(ticks[span.start : span.stop], step)
-        shift = times[-1] + step - seconds[0] if times else 0
+        places, stretch = presentation(ticks[span.start : span.stop], step)
+        lasting = told[order[-1]].duration if order else 0
+        shift = times[-1] + (lasting if 0 < lasting <= scan.longest_step else step) - stretch[0] if times else 0
         order += [span.start + place for place in places]
-        times += [second + shift for second in seconds]
+        times += [second + shift for second in stretch]
     return order, times
 
 

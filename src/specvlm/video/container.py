@@ -15,7 +15,7 @@ from av.format import Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from specvlm.errors import SpecVLMError, VideoError
+from specvlm.errors import SpecVLMError, VideoError, brief
 from specvlm.video.packets import Packet, Scan, hide_unreachable, longest_step
 from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
 
@@ -56,7 +56,7 @@ def blaming(name: str, kind: str = "video") -> Iterator[None]:
         raise
     except (FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoError(f"{name} can't be read as a {kind}: {reason}") from error
+        raise VideoError(f"{brief(name)} can't be read as a {kind}: {brief(reason)}") from error
 
 
 @dataclass(frozen=True, slots=True)

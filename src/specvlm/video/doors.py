@@ -9,23 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from specvlm.errors import VideoError
+from specvlm.errors import VideoError, brief
+from specvlm.video.addresses import resolved
 from specvlm.video.container import BinaryFile, blaming
 
 
 @contextmanager
 def binary(source: Any, kind: str) -> Iterator[tuple[BinaryFile, str]]:
-    """A seekable file with the bytes of a path, bytes or an open file, and what to call it in messages.
+    """A seekable file with the bytes of a path, a URI, bytes or an open file, and what to call it in messages.
 
     An open file is left open, and where it stood; one that can't seek is read to its end. `kind` says what it should
     hold. Errors: `VideoError`.
     """
+    source = resolved(source)
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
         with blaming(name, kind):
             file = existing(name).open("rb")
         with file:
-            yield file, name
+            yield file, brief(name)
     elif isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source), f"the {kind} of {len(source)} bytes"
     else:
@@ -37,16 +39,15 @@ def existing(name: str) -> Path:
     """The path of a file, or of a folder. `VideoError` if there is nothing there that can be opened twice."""
     path = Path(name)
     if not name or not path.exists():
-        hint = " (nothing is fetched from URLs: download it first)" if "://" in name else ""
-        raise VideoError(f"there is no file {name!r}{hint}")
+        raise VideoError(f"there is no file {brief(repr(name))}")
     if not path.is_dir() and not path.is_file():
-        raise VideoError(f"{name} is neither a file nor a folder: open it yourself and pass the open file")
+        raise VideoError(f"{brief(name)} is neither a file nor a folder: open it yourself and pass the open file")
     return path
 
 
 @contextmanager
 def _left_as_found(file: Any, kind: str) -> Iterator[tuple[BinaryFile, str]]:
-    name = file.name if isinstance(getattr(file, "name", None), str) else "the open file"
+    name = brief(file.name) if isinstance(getattr(file, "name", None), str) else "the open file"
     with blaming(name, kind):
         if not isinstance(file.read(0), bytes):
             raise VideoError(f"{name} is open as text: open it with mode 'rb'")

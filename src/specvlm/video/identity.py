@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
+from specvlm.errors import VideoError
+from specvlm.video.addresses import resolved
 from specvlm.video.clip import Video
 from specvlm.video.pictures import to_numpy
 
@@ -18,17 +21,20 @@ from specvlm.video.pictures import to_numpy
 def identity(source: Any) -> Hashable:
     """A key for whatever `load` and `load_image` take; None and numbers are their own.
 
-    Files are the same as long as path, size and time of change are, folders as long as their files are. Bytes, arrays,
-    tensors and Videos are compared by content (a digest is made, a second for each gigabyte or so), anything else is
-    only equal to itself. What isn't there is refused later, by whoever opens it.
+    Files are the same as long as path, size and time of change are, folders as long as their files are. A URI is the
+    file that it names, or the bytes that it holds. Bytes, arrays, tensors and Videos are compared by content (a digest
+    is made, a second for each gigabyte or so), anything else is only equal to itself. What isn't there is refused
+    later, by whoever opens it.
     """
+    with suppress(VideoError):
+        source = resolved(source)
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.fsdecode(source))
         try:
             folder = path.is_dir()
             facts = [(str(file.resolve()), file.stat()) for file in (sorted(path.iterdir()) if folder else [path])]
             return folder, *((name, fact.st_size, fact.st_mtime_ns) for name, fact in facts)
-        except OSError:
+        except (OSError, ValueError, RuntimeError):  # not there, no name at all, or a link to itself
             return str(path)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _digest(source)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from specvlm.errors import OptionError, VideoError
+from specvlm.errors import OptionError, VideoError, brief
+from specvlm.video.addresses import resolved
 from specvlm.video.backends import Backend, require_backend
 from specvlm.video.clip import Video
 from specvlm.video.container import blaming
@@ -34,6 +35,7 @@ def load(
     `source` is one of
 
     - a path to a video file (anything that FFmpeg reads; the content decides, not the name), or its bytes,
+    - a `file:` or `data:` URI that names or holds one (nothing is ever fetched),
     - an open binary file: read from its first byte, left open and where it stood (unless it can't seek),
     - a folder of pictures: the frames in natural order (frame2 before frame10),
     - an array or tensor [T, H, W, 3] or [T, 3, H, W], uint8 or floats in 0..1,
@@ -74,6 +76,7 @@ def load(
     rule = sampling.choose if choose is None else _alone(choose, sampling)
     require_rate("source_fps", source_fps)
     require_backend(backend)
+    source = resolved(source)
     if isinstance(source, Video):
         return _with_clock(source, source_fps).sampled(rule)
     if isinstance(source, np.ndarray | Tensor):
@@ -87,7 +90,7 @@ def load(
         with blaming(name):
             files = picture_files(path) if (path := existing(name)).is_dir() else None
         if files is not None:
-            return _from_stills(files, name, rule, source_fps)
+            return _from_stills(files, brief(name), rule, source_fps)
     elif not isinstance(source, bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise VideoError(
             f"a video can't be read from an object of type {type(source).__name__}: "
@@ -100,7 +103,7 @@ def load(
 
 def _alone(choose: Choose, sampling: Sampling) -> Choose:
     """The caller's own rule, checked. `OptionError` if there is another one beside it."""
-    given = [f"{name}={value!r}" for name, value in asdict(sampling).items() if value is not None]
+    given = [f"{name}={brief(repr(value))}" for name, value in asdict(sampling).items() if value is not None]
     if given:
         raise OptionError(f"choose decides alone which frames are taken: leave out {' and '.join(given)}")
     return checked(choose)

@@ -13,7 +13,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from specvlm.errors import VideoError
+from specvlm.errors import VideoError, brief
 from specvlm.video.container import HEAD_SIZE, BinaryFile, VideoFile, blaming, nothing_to_see
 from specvlm.video.doors import binary
 from specvlm.video.packets import Scan
@@ -26,9 +26,9 @@ BROKEN = (SyntaxError, EOFError, LookupError, TypeError, struct.error, Image.Dec
 def load_image(source: Any) -> UInt8[np.ndarray, "H W 3"]:
     """Read one picture, to stand in a prompt beside a video.
 
-    `source` is a path, bytes, an open binary file (left open and where it stood), an array or tensor [H, W, 3] or
-    [3, H, W] (uint8, or floats in 0..1), or a PIL image. A photo is turned upright as its EXIF data asks; transparency
-    is dropped. The pixels are the caller's own to change.
+    `source` is a path, a `file:` or `data:` URI, bytes, an open binary file (left open and where it stood), an array or
+    tensor [H, W, 3] or [3, H, W] (uint8, or floats in 0..1), or a PIL image. A photo is turned upright as its EXIF data
+    asks; transparency is dropped; of a moving picture it is the first. The pixels are the caller's own to change.
 
     Raises `VideoError` for a source that can't be read as a picture, and for one of more than `room.MAX_FRAME_PIXELS`.
     """
@@ -91,7 +91,7 @@ def _blaming_pillow(name: str) -> Iterator[None]:
         try:
             yield
         except BROKEN as error:
-            raise VideoError(f"{name} can't be read as a picture: {error}") from error
+            raise VideoError(f"{name} can't be read as a picture: {brief(error)}") from error
 
 
 def to_numpy(tensor: Shaped[Tensor, "..."]) -> Shaped[np.ndarray, "..."]:

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 
 Rate = float | int
 """Frames a second. (To the type checker of the tests an int is no float.)"""
@@ -68,7 +68,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.fps is not None:
             raise OptionError(
-                f"num_frames={self.num_frames!r} and fps={self.fps!r} exclude each other: give one of them"
+                f"num_frames={brief(repr(self.num_frames))} and fps={brief(repr(self.fps))} exclude each other: "
+                "give one of them"
             )
         require_count("num_frames", self.num_frames)
         require_count("max_frames", self.max_frames)
@@ -100,7 +101,8 @@ def checked(choose: Choose) -> Choose:
             )
         if chosen.min() < 0 or chosen.max() >= timeline.num_frames or (np.diff(chosen.astype(np.int64)) < 0).any():
             raise OptionError(
-                f"choose must return indices from 0 to {timeline.num_frames - 1} that never fall, not {chosen.tolist()}"
+                f"choose must return indices from 0 to {timeline.num_frames - 1} that never fall, "
+                f"not {brief(chosen.tolist())}"
             )
         return chosen.astype(np.int64)
 
@@ -173,12 +175,19 @@ def nearest(
 def require_count(option: str, value: object) -> None:
     """Raise `OptionError` unless `value` is None or a whole number of at least 1."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
-        raise OptionError(f"{option} must be a whole number of at least 1, not {value!r}")
+        raise OptionError(f"{option} must be a whole number of at least 1, not {brief(repr(value))}")
 
 
 def require_rate(option: str, value: object) -> None:
     """Raise `OptionError` unless `value` is None or a positive, finite number of frames a second."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, Real) or not (math.isfinite(value) and float(value) > 0):
-        raise OptionError(f"{option} must be a positive number of frames a second, not {value!r}")
+    if value is not None and not _is_rate(value):
+        raise OptionError(f"{option} must be a positive number of frames a second, not {brief(repr(value))}")
+
+
+def _is_rate(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return 0 < float(value) < math.inf
+    except OverflowError:  # a whole number that no float can hold
+        return False

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int64, Shaped, UInt8
 from torch import Tensor
 
-from specvlm.errors import VideoError
+from specvlm.errors import VideoError, brief
 from specvlm.video.pictures import picture, rgb, to_numpy
 from specvlm.video.room import require_all
 
@@ -51,7 +51,9 @@ def picture_files(folder: Path) -> list[Path]:
     """The pictures in a folder in the order that people count in: frame2 before frame10."""
     paths = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name[0] != "."]
     if not paths:
-        raise VideoError(f"{folder} is a folder without pictures: expected frames such as frame1.png, frame2.png")
+        raise VideoError(
+            f"{brief(folder)} is a folder without pictures: expected frames such as frame1.png, frame2.png"
+        )
     return sorted(paths, key=lambda path: (_natural(path.name), path.name))
 
 

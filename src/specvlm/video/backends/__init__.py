@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.video.backends import pyav, torchcodec
 from specvlm.video.container import VideoFile
 from specvlm.video.packets import Scan
@@ -32,7 +32,7 @@ READERS: dict[Backend, tuple[Reader, ...]] = {
 def require_backend(backend: str) -> None:
     """Raise `OptionError` for a backend that there isn't, or isn't here."""
     if backend not in get_args(Backend):
-        raise OptionError(f"backend must be one of {', '.join(get_args(Backend))}, not {backend!r}")
+        raise OptionError(f"backend must be one of {', '.join(get_args(Backend))}, not {brief(repr(backend))}")
     if backend == "torchcodec" and torchcodec.decoder_class() is None:
         raise OptionError(
             "backend='torchcodec' needs torchcodec and an FFmpeg that it can load (its versions 4 to 9, as shared "

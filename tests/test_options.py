@@ -22,6 +22,7 @@ def unchecked_annotations(monkeypatch):
 WRONG = {
     "num_frames": [0, -1, 1.5, True, "8"],
     "fps": [0, -1.0, float("nan"), float("inf"), "1", True],
+    "source_fps": [0, -1.0, float("nan"), float("inf"), "1", True],
     "pruning_ratio": [-0.1, 1.5, float("nan"), "0.5", True],
     "positions": ["closed", "", 1],
     "pruner": ["nothing", "", "uniform(stride=3)", "uniform(", 5],
@@ -54,6 +55,7 @@ def test_a_wrong_value_is_refused_by_name(unchecked_annotations, name, value):
 RIGHT = {
     "num_frames": [1, 32],
     "fps": [0.5, 2],
+    "source_fps": [0.5, 24],
     "pruning_ratio": [0, 1, 0.9],
     "positions": ["compact", "original"],
     "depth": [1, 9],

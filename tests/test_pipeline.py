@@ -348,3 +348,25 @@ def test_embedded_models_are_loaded_in_the_dtype_in_which_answers_never_differ()
     vlm = load("pocket")
     assert {vlm.target.model.dtype, vlm.draft.model.dtype} == {torch.float32}
     assert load("pocket", dtype="bfloat16").target.model.dtype == torch.bfloat16
+
+
+def test_once_the_frames_are_chosen_nothing_is_left_to_choose_in_the_other_videos_either():
+    vlm = tiny.pair(tiny.model("qwen2_vl"), None)
+    film, other = tiny.film(12), tiny.film(16, 1)
+    options = Options(fps=1.0, more_videos=(other,), max_new_tokens=8)
+    clip, asked = vlm.load_video(film, options), vlm.once_chosen(options)
+    assert (asked.fps, asked.num_frames, asked.source_fps) == (None, None, None)
+    assert len(asked.more_videos[0].frames) == len(vlm.load_video(other, options).frames) < 16
+    once, twice = vlm.prepare(film, QUESTION, options, Stats()), vlm.prepare(clip, QUESTION, asked, Stats())
+    assert torch.equal(once.input_ids, twice.input_ids)
+
+
+def test_a_rate_for_arrays_tells_the_model_when_they_were_taken():
+    vlm = tiny.pair(tiny.model("qwen3_vl"), None)
+    frames = tiny.film(12).frames
+    slow = vlm.prepare(frames, QUESTION, Options(source_fps=0.5), Stats())
+    timed = vlm.prepare(tiny.film(12, fps=0.5), QUESTION, Options(), Stats())
+    assert torch.equal(slow.input_ids, timed.input_ids)
+    assert not torch.equal(slow.input_ids, vlm.prepare(frames, QUESTION, Options(), Stats()).input_ids)
+    with pytest.raises(OptionError, match="its own times"):
+        vlm.prepare(tiny.film(12), QUESTION, Options(source_fps=0.5), Stats())

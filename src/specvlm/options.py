@@ -29,6 +29,9 @@ class Options:
     """Frames taken evenly from the video (default 32 when `fps` isn't given either)."""
     fps: float | None = None
     """Frames per second taken from the video, instead of `num_frames`."""
+    source_fps: float | None = None
+    """Frames per second at which pictures were taken: for a folder or list of them, which doesn't say (a video file
+    does)."""
     min_pixels: int | None = None
     """Frames are enlarged to at least this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
     max_pixels: int | None = None
@@ -106,7 +109,7 @@ class Options:
         for name in ("max_new_tokens", "top_k"):
             self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
         self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
-        for name in ("fps", "temperature", "repetition_penalty"):
+        for name in ("fps", "source_fps", "temperature", "repetition_penalty"):
             self._check(name, lambda value: _is_number(value) and value > 0, "a number above 0")
         self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
         for name in ("min_p", "pruning_ratio"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,17 +124,26 @@ class SpecVLM:
     def load_video(self, source: Any, options: Options | None = None, **overrides: Any) -> videos.Video:
         """The frames of a video that the target would look at: as its own video processor chooses them.
 
-        Frames that are in memory already are all taken, unless `num_frames` or `fps` say otherwise.
+        Frames that are in memory already are all taken, unless `num_frames` or `fps` say otherwise. `source_fps` gives
+        a clock to pictures and arrays that have none; a source that has one is refused.
         Errors: OptionError, VideoError.
         """
         options = Options.of(options, overrides)
         processor = self.target.video_processor
         rule = processor_sampling(processor, num_frames=options.num_frames, fps=options.fps)
         if isinstance(source, IN_MEMORY) and options.num_frames is None and options.fps is None:
-            clip = videos.load(source)
+            clip = videos.load(source, source_fps=options.source_fps)
             too_short = len(clip.frames) < (getattr(processor, "temporal_patch_size", None) or 1)
             return clip.sampled(rule) if too_short else clip  # the rule repeats what can't fill a temporal patch
-        return videos.load(source, choose=rule)
+        return videos.load(source, choose=rule, source_fps=options.source_fps)
+
+    def once_chosen(self, options: Options) -> Options:
+        """The options for asking about what `load_video` gave for these. Of the other videos the frames are chosen too.
+
+        Errors: OptionError, VideoError.
+        """
+        more = tuple(self.load_video(source, options) for source in options.more_videos)
+        return replace(options, num_frames=None, fps=None, source_fps=None, more_videos=more)
 
     def without_draft(self) -> SpecVLM:
         """The same target, decoding by itself."""

@@ -22,7 +22,7 @@ from specvlm.video.identity import identity
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
 
-SETTLED = ("num_frames", "fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images")
+SETTLED = ("num_frames", "fps", "source_fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images")
 """Options that say what there is to see: every question is about the same."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import specvlm
 import video_zoo
@@ -206,3 +208,62 @@ def test_as_a_program(film: Path, small: list, what: str):
         text=True,
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, what + "\n", "")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for index in range(12):
+        Image.fromarray(video_zoo.picture(index)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_pictures_with_the_rate_that_they_were_taken_at(run: Callable, pictures: Path, pair: Path, vlm: SpecVLM):
+    models = ("--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32", "--max-new-tokens", 12)
+    clip = vlm.load_video(pictures, fps=1.0, source_fps=4.0)
+    assert video_zoo.indices_of(clip.frames) == [0, 4, 8]
+    assert clip.timestamps.tolist() == [0, 1, 2]
+    said = vlm.generate(clip, "what?", max_new_tokens=12).text
+    assert run("generate", pictures, "what?", *models, "--fps", 1, "--source-fps", 4).stdout == said + "\n"
+    assert vlm.generate(pictures, "what?", fps=1.0, source_fps=4.0, max_new_tokens=12).text == said
+    frames = [path.read_bytes() for path in sorted(pictures.iterdir(), key=lambda path: int(path.stem))]
+    assert vlm.generate(frames, "what?", fps=1.0, source_fps=4.0, max_new_tokens=12).text == said
+    assert vlm.watch(pictures, fps=1.0, source_fps=4.0).ask("what?", max_new_tokens=12).text == said
+    for command in ("compare", "explain"):
+        out = ("--out", pictures.parent / "page.html") if command == "explain" else ()
+        assert run(command, pictures, "what?", *models, *out, "--fps", 1, "--source-fps", 4).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--fps", 1), "give source_fps too"),
+        (("--source-fps", 0), "source_fps must be a number above 0"),
+        (("--source-fps", -1), "source_fps must be"),
+        (("--source-fps", "inf"), "source_fps must be"),
+        (("--source-fps", "nan"), "source_fps must be"),
+    ],
+)
+def test_rates_that_make_no_sense_are_refused_before_the_models_are_loaded(
+    run: Callable, pictures: Path, given: tuple, words: str
+):
+    result = run("generate", pictures, "what?", "--target", "no such model", *given)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_rate_for_a_file_that_has_its_own_times_is_refused(run: Callable, film: Path):
+    result = run("generate", film, "what?", "--target", "no such model", "--source-fps", 4)
+    assert result.exit_code == 2
+    assert "film.mp4 has its own times" in result.stderr
+
+
+def test_a_video_by_its_address(run: Callable, film: Path, small: list, what: str):
+    assert run("generate", film.as_uri(), "what?", *small).stdout == what + "\n"
+    data = "data:video/mp4;base64," + base64.b64encode(film.read_bytes()).decode()
+    assert run("generate", data, "what?", *small).stdout == what + "\n"
+    result = run("generate", "https://someone:secret@example.org/film.mp4", "what?", *small)
+    assert result.exit_code == 2
+    assert "https://" in result.stderr
+    assert "secret" not in result.stderr

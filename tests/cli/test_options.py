@@ -20,6 +20,7 @@ GIVEN = {
     "plan": "fixed",
     "strict": True,
     "num_frames": 7,
+    "source_fps": 12.5,
     "min_pixels": 3136,
     "max_pixels": 6272,
     "total_pixels": 99999,

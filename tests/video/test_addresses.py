@@ -18,6 +18,7 @@ import video_zoo as zoo
 from specvlm.errors import SpecVLMError, VideoError
 from specvlm.video import load, load_image
 from specvlm.video.addresses import resolved
+from specvlm.video.backends import require_backend
 from specvlm.video.identity import identity
 
 
@@ -199,6 +200,9 @@ def test_messages_quote_a_line_at_most(tmp_path: Path) -> None:
         with pytest.raises(SpecVLMError) as caught:
             load(folder, **options)
         assert len(str(caught.value)) < 400
+    with pytest.raises(SpecVLMError) as caught:
+        require_backend("y" * 5000)
+    assert len(str(caught.value)) < 400
     with pytest.raises(SpecVLMError) as caught:
         load(np.zeros((9, 4, 4, 3), np.uint8), choose=lambda timeline: list(range(5000)))
     assert len(str(caught.value)) < 400

@@ -52,10 +52,9 @@ def generate(
     options = answer.options()
     if source == "-":
         source = sys.stdin.buffer.read()
-    _look_at(source)
+    _look_at(source, options)
     vlm = models.load(options)
-    clip, decode_seconds = _decode(vlm, source, options)
-    asked = replace(options, num_frames=None, fps=None)  # the frames have been chosen
+    clip, asked, decode_seconds = _decode(vlm, source, options)
     watched = vlm.watch(clip, asked)
     arm = "loop" if vlm.draft is None else "specvlm"
     out = sys.stderr if json else sys.stdout
@@ -75,26 +74,27 @@ def generate(
             asked = replace(asked, history=(*asked.history, (text, generation.text)))
 
 
-def _look_at(source: str | bytes | None) -> None:
-    """Refuse what is no video before the models are loaded, which can take minutes."""
+def _look_at(source: str | bytes | None, options: Options) -> None:
+    """Refuse what is no video, or has no clock, before the models are loaded, which can take minutes."""
     if source is not None:
         with waiting("Looking for the video"):
             from specvlm import video
 
-            video.load(source, num_frames=1)
+            video.load(source, fps=options.fps, max_frames=1, source_fps=options.source_fps)
 
 
-def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, float]:
-    """The frames that all answers look at, and the seconds that it took to get them."""
+def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, Options, float]:
+    """The frames that all answers look at, the options for asking about them, and the seconds that it took."""
     if source is None:
-        return None, 0.0
+        return None, options, 0.0
     with waiting("Decoding the video"):
         start = time.perf_counter()
         clip = vlm.load_video(source, options)
+        asked = vlm.once_chosen(options)
         seconds = time.perf_counter() - start
     if clip.damage:
         warn(f"{clip.name}: {clip.damage}")
-    return clip, seconds
+    return clip, asked, seconds
 
 
 def tell(pieces: Generator[str, None, Generation], out: TextIO) -> Generation:

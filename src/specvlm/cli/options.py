@@ -32,7 +32,10 @@ Json = Annotated[
 ]
 VideoSource = Annotated[
     str,
-    typer.Argument(metavar="VIDEO", help="A video file, a folder of pictures, or `-` for a video on standard input."),
+    typer.Argument(
+        metavar="VIDEO",
+        help="A video file, or its `file:` or `data:` URI; a folder of pictures; or `-` for a video on standard input.",
+    ),
 ]
 
 

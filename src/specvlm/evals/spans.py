@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +25,16 @@ def footage(vlm: SpecVLM, sample: Sample, options: Options) -> tuple[Any, Option
     """What to give for the sample's video, the options for it, and the seconds that it took already.
 
     A whole video is its path: whoever answers reads it. Of a part, the frames that the model's processor would choose
-    if there were no more. Errors: VideoError.
+    if there were no more. `source_fps` is for the folders of pictures among a data set's videos. Errors: VideoError.
     """
+    if not Path(sample.video).is_dir():
+        options = replace(options, source_fps=None)
     if sample.span is None:
         return sample.video, options, 0.0
     start = time.perf_counter()
     rule = processor_sampling(vlm.target.video_processor, num_frames=options.num_frames, fps=options.fps)
-    clip = videos.load(sample.video, choose=within(sample.span, rule))
-    return clip, replace(options, num_frames=None, fps=None), time.perf_counter() - start
+    clip = videos.load(sample.video, choose=within(sample.span, rule), source_fps=options.source_fps)
+    return clip, vlm.once_chosen(options), time.perf_counter() - start
 
 
 def within(span: tuple[float, float], choose: Choose) -> Choose:

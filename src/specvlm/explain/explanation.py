@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +116,7 @@ def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = N
     if options.more_videos or options.images or video is None:
         raise OptionError("explain shows one video, without images or other videos beside it")
     clip = vlm.load_video(video, options)
-    settled = replace(options, num_frames=None, fps=None)
+    settled = vlm.once_chosen(options)
     generation = vlm.generate(clip, question, settled)
     prompt = vlm.prepare(clip, question, settled, Stats())
     reading = watched(vlm.target, prompt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -51,7 +51,7 @@ class Reading:
 def read(vlm: SpecVLM, video: Any, question: str, options: Options) -> Reading:
     """Let the target read a question about one video. Nothing is answered. Errors: OptionError, VideoError."""
     clip = vlm.load_video(video, options)
-    return watched(vlm.target, vlm.prepare(clip, question, replace(options, num_frames=None, fps=None), Stats()))
+    return watched(vlm.target, vlm.prepare(clip, question, vlm.once_chosen(options), Stats()))
 
 
 def watched(target: Family, prompt: Prompt) -> Reading:

@@ -129,4 +129,7 @@ def _with_clock(video: Video, source_fps: Rate | None) -> Video:
 
 def _refuse_second_clock(name: str, source_fps: Rate | None) -> None:
     if source_fps is not None:
-        raise OptionError(f"source_fps={source_fps!r} is for sources without a clock, and {name} has one: leave it out")
+        raise OptionError(
+            f"source_fps={brief(repr(source_fps))} is for pictures without a clock, and {name} has its own times: "
+            "leave it out"
+        )

@@ -37,6 +37,11 @@ LONGEST_GAP = 10.0
 LONGEST_STILL = 3600.0
 """The same for every other file, where a still picture may stand for long: a recording of a screen, say."""
 
+MOVING_PICTURES = ("gif", "apng")
+
+SHORT_PICTURE = 0.01
+"""Seconds, too few to be meant: a picture of an animation is then shown ten times as long, as browsers do."""
+
 
 @runtime_checkable
 class BinaryFile(Protocol):
@@ -121,6 +126,7 @@ class VideoFile:
             header_end = start + (container.duration or 0) / av.time_base
             time_base = stream.time_base or Fraction(1, av.time_base)
             is_clocked = not container.format.flags & Flags.no_timestamps.value
+            too_short = round(SHORT_PICTURE / time_base) if container.format.name in MOVING_PICTURES else 0
             longest = LONGEST_GAP if container.format.name in BROADCAST else LONGEST_STILL
             reorders = stream.codec_context.has_b_frames
         if cut_short:  # half a packet would decode to half a frame
@@ -143,8 +149,9 @@ class VideoFile:
             stream_index,
             is_picture and len(packets) == 1,
             reorders,
-            is_clocked,
+            is_clocked and not any(packet.duration <= too_short for packet in packets if too_short),
             longest_step(packets, longest, time_base),
+            too_short,
         )
 
     def _diagnosis(self) -> str:

@@ -8,7 +8,8 @@
 4. Where packets don't tell (no timestamps, damage, keyframes that are none), decode **everything** to learn which
    frames exist, and then once more to pick them. Slower, always right, and no more memory than the frames chosen.
 
-PyAV scans, and says what is damaged; who decodes in step 3 is a matter of the backend.
+PyAV scans, and says what is damaged; who decodes in step 3 is a matter of the backend. In which order frames are shown,
+and when, is said by the packets where they agree with the decoder, and by `clock.presented` where they don't.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from specvlm.errors import VideoError
 from specvlm.video.backends import Backend, pyav, readers
 from specvlm.video.clip import Video
 from specvlm.video.container import BinaryFile, VideoFile, blaming
+from specvlm.video.moving_pictures import read_pictures
 from specvlm.video.packets import Scan
 from specvlm.video.sampling import Choose
 
@@ -32,6 +34,9 @@ def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto
     to the first one chosen. High dynamic range is not tone-mapped. `choose` is asked a second time if the decoder finds
     fewer frames than the file promised. Raises `VideoError`, whose messages say `name`.
     """
+    video = read_pictures(file, name, choose)
+    if video is not None:
+        return video
     source = VideoFile(file, name)
     with blaming(name):
         scan = source.scan()

@@ -34,7 +34,8 @@ def load(
 
     `source` is one of
 
-    - a path to a video file (anything that FFmpeg reads; the content decides, not the name), or its bytes,
+    - a path to a video file (anything that FFmpeg reads; the content decides, not the name), or its bytes; moving
+      pictures (GIF, APNG, WebP, AVIF) are videos, the pages of a TIFF are not,
     - a `file:` or `data:` URI that names or holds one (nothing is ever fetched),
     - an open binary file: read from its first byte, left open and where it stood (unless it can't seek),
     - a folder of pictures: the frames in natural order (frame2 before frame10),

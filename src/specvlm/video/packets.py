@@ -40,7 +40,8 @@ class Scan:
     """All packets of a video stream, in decode order. `damage` says what is missing from the file, if anything.
     `is_picture` tells a photo or drawing from a video of one frame. `reorders` if the decoder may show frames in
     another order than they are stored in. Not `is_clocked` if the container has no times, so that those of the packets
-    are made up. A step of more than `longest_step` ticks is no time that passed, but another clock."""
+    are made up. A step of more than `longest_step` ticks is no time that passed, but another clock. What lasts for no
+    more than `too_short` ticks is shown for ten times as many."""
 
     packets: Sequence[Packet]
     time_base: Fraction
@@ -50,6 +51,7 @@ class Scan:
     reorders: bool = False
     is_clocked: bool = True
     longest_step: int = LONGEST_SPAN
+    too_short: int = 0
 
     @property
     def tells_frames(self) -> bool:
@@ -94,6 +96,10 @@ class Scan:
         """The packets that become visible frames, in order of presentation (of those with a time)."""
         packets = [packet for packet in self.packets if packet.is_shown and packet.pts is not None]
         return sorted(packets, key=lambda packet: packet.pts or 0)
+
+    def lasting(self, duration: int) -> int:
+        """For how long a frame is shown that is said to last for so many ticks."""
+        return 10 * self.too_short if duration <= self.too_short else duration
 
     def timeline(self) -> Timeline:
         """When the frames are shown, if the packets tell."""

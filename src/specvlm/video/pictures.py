@@ -42,8 +42,8 @@ def picture(source: Any, name: str) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(source, np.ndarray):
         return rgb(source, name)
     if isinstance(source, Image.Image):
-        with _blaming_pillow(name):
-            return _upright(source, name)
+        with blaming_pillow(name):
+            return upright_rgb(source, name)
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
         with binary(source, "picture") as (file, file_name):
             return read_picture(file, file_name)
@@ -55,7 +55,7 @@ def picture(source: Any, name: str) -> UInt8[np.ndarray, "H W 3"]:
 
 def read_picture(file: BinaryFile, name: str) -> UInt8[np.ndarray, "H W 3"]:
     """The picture that a binary file holds from its first byte on."""
-    with _blaming_pillow(name):
+    with blaming_pillow(name):
         file.seek(0)
         try:
             image = Image.open(cast(IO[bytes], file))
@@ -64,7 +64,7 @@ def read_picture(file: BinaryFile, name: str) -> UInt8[np.ndarray, "H W 3"]:
             plain = nothing_to_see(file.read(HEAD_SIZE)) or "is in no format that Pillow knows"
             raise VideoError(f"{name} {plain}: expected a picture, such as JPEG, PNG or WebP") from error
         with image:
-            return _upright(image, name)
+            return upright_rgb(image, name)
 
 
 def read_photo(
@@ -80,13 +80,15 @@ def read_photo(
         return None
 
 
-def _upright(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
+def upright_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of the picture that an image stands at, turned as its EXIF data asks; transparency is dropped."""
     require_frame(*image.size, name)
     return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 @contextmanager
-def _blaming_pillow(name: str) -> Iterator[None]:
+def blaming_pillow(name: str) -> Iterator[None]:
+    """Say in a `VideoError` which picture it was, whatever Pillow stumbles over."""
     with blaming(name, "picture"):
         try:
             yield

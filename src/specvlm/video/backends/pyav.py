@@ -68,7 +68,7 @@ def _survey(source: VideoFile, scan: Scan, thread_type: str) -> Survey | None:
         usual = 1 / (rate * scan.time_base) if rate else Fraction(1)
         decoder = _Decoder(stream)
         frames = decoder.frames(islice(demuxed(container, stream), len(scan.packets)))
-        told = [Told(frame.pts, frame.duration or 0) for frame in frames]
+        told = [Told(frame.pts, scan.lasting(frame.duration or 0)) for frame in frames]
     if not told:
         return None
     order, ticks = presented(told, scan, usual)

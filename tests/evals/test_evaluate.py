@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import specvlm
 import video_zoo
@@ -249,3 +251,16 @@ class TestSpans:
 
 def test_a_whole_video_is_its_path(vlm: SpecVLM, sample: Sample) -> None:
     assert footage(vlm, sample, OPTIONS) == (sample.video, OPTIONS, 0.0)
+
+
+def test_a_rate_is_for_the_folders_of_pictures_among_the_videos(vlm: SpecVLM, sample: Sample, tmp_path: Path) -> None:
+    options = replace(OPTIONS, source_fps=2.0)
+    assert footage(vlm, sample, options)[1] == OPTIONS
+    for index in range(8):
+        Image.fromarray(video_zoo.picture(index)).save(tmp_path / f"{index}.png")
+    pictures = replace(sample, video=str(tmp_path))
+    assert footage(vlm, pictures, options)[1] == options
+    clip, settled, _ = footage(vlm, replace(pictures, span=(1.0, 2.5)), options)
+    assert clip.timestamps is not None
+    assert clip.timestamps.tolist() == [1, 1.5, 2, 2.5]
+    assert settled.source_fps is None

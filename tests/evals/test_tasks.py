@@ -340,6 +340,14 @@ class TestShelf:
         with pytest.raises(MissingVideoError):
             shelf.find(name)
 
+    def test_an_address_says_itself_where_the_video_is(self, shelf: Shelf, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "a film: 1.mp4"
+        elsewhere.touch()
+        assert Shelf(shelf.root / "a").find(elsewhere.as_uri()) == elsewhere
+        for uri in ("file:///no/such/film.mp4", "file://server/film.mp4", "file:film.mp4"):
+            with pytest.raises(MissingVideoError):
+                shelf.find(uri)
+
 
 def test_the_order_is_that_of_the_data_or_of_a_seed(task: Callable[..., Task]) -> None:
     def ids(seed: int | None) -> list[str]:

@@ -7,6 +7,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import final
 
+from specvlm.errors import VideoError
+from specvlm.video.addresses import resolved
+from specvlm.video.doors import existing
 from specvlm.video.stills import PICTURES
 
 SUFFIXES = {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
@@ -27,8 +30,11 @@ class Shelf:
         """The video of this name, which may begin with folders and go without a suffix.
 
         `within` are folders to prefer, wherever below the root they are. A name with a suffix that isn't there finds a
-        video with another one: data sets are published as mp4 and kept as mkv. Errors: MissingVideoError.
+        video with another one: data sets are published as mp4 and kept as mkv. A `file:` URI says itself where its
+        video is. Errors: MissingVideoError.
         """
+        if name.lower().startswith("file:"):
+            return _named(name)
         *folders, last = PurePosixPath(name.replace("\\", "/")).parts or ("",)
         found = [path for path in self._by_stem.get(_stem(last), []) if _ends(path.parts[:-1], folders)]
         for prefers in (
@@ -61,6 +67,13 @@ class Shelf:
             if any(Path(file).suffix.lower() in PICTURES for file in files):
                 index.setdefault(_stem(here.name), []).append(here)
         return index
+
+
+def _named(uri: str) -> Path:
+    try:
+        return existing(resolved(uri))
+    except VideoError as error:
+        raise MissingVideoError(str(error)) from error
 
 
 def _stem(name: str) -> str:

@@ -27,7 +27,7 @@ def footage(vlm: SpecVLM, sample: Sample, options: Options) -> tuple[Any, Option
     A whole video is its path: whoever answers reads it. Of a part, the frames that the model's processor would choose
     if there were no more. `source_fps` is for the folders of pictures among a data set's videos. Errors: VideoError.
     """
-    if not Path(sample.video).is_dir():
+    if options.source_fps is not None and not Path(sample.video).is_dir():
         options = replace(options, source_fps=None)
     if sample.span is None:
         return sample.video, options, 0.0

@@ -138,3 +138,11 @@ def test_the_views_of_a_photo_are_no_video() -> None:
     assert zoo.indices_of(video.frames) == [4]
     assert video.timestamps.tolist() == [0]
     assert np.array_equal(video.frames[0], load_image(data))
+
+
+def test_the_gain_map_of_a_photo_is_no_frame() -> None:
+    """Phones put a second JPEG behind the photo, which tells brighter screens where to shine."""
+    data = moving("MPO", PICTURES[4:6], quality=95, xmp=b'<x hdrgm:Version="1.0"/>')
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "JPEG"
+    assert zoo.indices_of(load(data).frames) == [4]

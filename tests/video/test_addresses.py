@@ -191,14 +191,9 @@ def test_messages_quote_a_line_at_most(tmp_path: Path) -> None:
     assert "film.mp4" in refused(folder / "film.mp4")
     with (folder / "film.mp4").open("rb") as file:
         refused(file)
-    for options in (
-        {"num_frames": -(10**999)},
-        {"fps": -(10**999)},
-        {"backend": "y" * 5000},
-        {"source_fps": -(10**999)},
-    ):
+    for option in ("num_frames", "fps", "source_fps"):
         with pytest.raises(SpecVLMError) as caught:
-            load(folder, **options)
+            load(folder, **{option: -(10**999)})
         assert len(str(caught.value)) < 400
     with pytest.raises(SpecVLMError) as caught:
         require_backend("y" * 5000)

@@ -175,7 +175,7 @@ def test_a_reader_that_goes_away():
     )
     os.close(writing)
     assert process.stderr == ""
-    assert process.returncode == 1
+    assert process.returncode == 141
 
 
 def environment() -> dict[str, str]:

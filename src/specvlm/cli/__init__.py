@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from specvlm.cli.bench import bench
 from specvlm.cli.compare import compare
 from specvlm.cli.convert import convert
 from specvlm.cli.demo import demo
+from specvlm.cli.ending import ending
 from specvlm.cli.evaluate import evaluate
 from specvlm.cli.explain import explain
 from specvlm.cli.generate import generate
@@ -20,18 +20,18 @@ from specvlm.cli.plan import plan
 from specvlm.cli.pruners import pruners
 from specvlm.cli.report import report
 from specvlm.cli.sweep import sweep
-from specvlm.errors import SpecVLMError
 
 
 class _Commands(TyperGroup):
-    """Turns what is wrong with the input into one line and exit code 2."""
+    """Whatever a command ends with is one line and an exit code that means one thing."""
+
+    def make_context(self, *arguments: Any, **how: Any) -> Any:
+        with ending():  # which prints the help
+            return super().make_context(*arguments, **how)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with ending(debug=ctx.params["debug"]):
             return super().invoke(ctx)
-        except SpecVLMError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-            raise typer.Exit(2) from None
 
 
 app = typer.Typer(
@@ -62,10 +62,14 @@ def _specvlm(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="SPECVLM_DEBUG", help="Show where in the code an error came from, too."),
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """The command `specvlm`. Ctrl-C ends it with 130; a reader that went away (`| head`) ends it quietly."""
+    """The command `specvlm`; `specvlm.cli.ending` says what its exit codes mean."""
     app(prog_name="specvlm")

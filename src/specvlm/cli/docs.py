@@ -20,8 +20,10 @@ Text goes to standard output: the answer as it comes, and nothing else. Progress
 `--stats` go to standard error. With `--json` the last line of standard output is one JSON document, and what people
 read goes to standard error.
 
-Exit codes: 0; 1 if `compare`, `demo`, `bench`, `eval` or `sweep` found an answer that differs where it must not; 2 if
-something about the input is wrong, told in one line; 130 after Ctrl-C.
+Exit codes, each of which means one thing: 0; 1 if `compare`, `demo`, `bench`, `eval` or `sweep` found an answer that
+differs where it must not; 2 if something about the input is wrong, or the machine has no room for it, told in one line;
+70 for what should not happen, told in one line too; 130 after Ctrl-C; 141 if the reader of standard output went away.
+`specvlm --debug COMMAND ...`, or `SPECVLM_DEBUG=1` in the environment, also shows where in the code an error came from.
 """
 
 

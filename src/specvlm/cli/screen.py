@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from specvlm.errors import brief
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,10 +50,20 @@ def silence() -> None:
     logging.disable_progress_bar()
 
 
+LINE = 1000
+"""Most characters of a warning."""
+
+
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    """A line on standard error, whatever the names in it hold."""
+    print(f"warning: {brief(message, LINE)}", file=sys.stderr)
 
 
 def write_record(record: Any) -> None:
     """A JSON document of one line on standard output."""
-    print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # JSON has escapes of its own, which every reader knows
+        text = json.dumps(record, allow_nan=False)
+    print(text, flush=True)

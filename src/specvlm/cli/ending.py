@@ -1,0 +1,93 @@
+"""How a command ends: an exit code that means one thing, and one line about what went wrong."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+import typer
+
+from specvlm.errors import SpecVLMError, brief
+from specvlm.telling import shortage, told
+
+DIFFERS = 1
+"""An answer differs from stock generate's where it must not. Nothing else ends with it."""
+REFUSED = 2
+"""What was given is wrong, or the machine has no room for it."""
+BUG = 70
+"""Something that should not happen (`EX_SOFTWARE` of sysexits.h)."""
+CLOSED = 141
+"""Nobody reads standard output any more: as the shell tells of a program that SIGPIPE ended."""
+
+LINE = 2000
+"""Most characters of a line about what went wrong. Inputs are cut where they are quoted; this is for the rest."""
+
+
+@contextmanager
+def ending(*, debug: bool = False) -> Iterator[None]:
+    """Turn what goes wrong in the block into a line and `typer.Exit`; with `debug`, behind its traceback.
+
+    Ctrl-C passes: typer ends it with 130.
+    """
+    _escape_what_has_no_code()
+    try:
+        yield
+        sys.stdout.flush()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich's way to end, which lets go of standard output itself
+            raise typer.Exit(CLOSED) from None
+        raise
+    except Exception as error:
+        if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # what typer itself ends with
+            raise
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise typer.Exit(CLOSED) from None
+        if debug:
+            traceback.print_exc()
+        code, line = code_and_line(error)
+        print(f"error: {brief(line, LINE)}", file=sys.stderr)
+        raise typer.Exit(code) from None
+
+
+def code_and_line(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and what is said of it."""
+    if (missing := shortage(error)) is not None:
+        return REFUSED, missing
+    if isinstance(error, SpecVLMError):
+        return REFUSED, str(error)
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{brief(os.fsdecode(error.filename))}: "
+        return REFUSED, f"{name}{error.strerror}"
+    return BUG, f"{told(error)} (which should not happen; `specvlm --debug ...` shows where it did)"
+
+
+def _escape_what_has_no_code() -> None:
+    """A name that is no UTF-8, or a letter that the terminal's encoding lacks, shall not end a command."""
+    if sys.stdout.errors == "strict":
+        with suppress(AttributeError):  # somebody else's stream
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _nobody_reads() -> bool:
+    """Whether our own output is what is closed; then nothing more is written to it, at the very end either."""
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    for stream in closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return bool(closed)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether a pipe has lost its reader. What was written in vain doesn't tell: a second flush finds nothing to do."""
+    try:
+        watched = select.poll()
+        watched.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in watched.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call on this system, or no real file
+        return False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import video_zoo
 from evals.layouts import LAYOUTS, NUM_FILMS, SUBSETS, colours, film
 from specvlm.errors import OptionError
 from specvlm.evals import rows
@@ -16,6 +19,26 @@ from specvlm.evals.sample import Sample
 from specvlm.evals.shelf import MissingVideoError, Shelf
 from specvlm.evals.tasks import PAPER_PROMPT, TASKS, Task, make_task
 
+MOVING = {
+    ".mts": ("mpegts", "libx264"),
+    ".M2TS": ("mpegts", "libx264"),
+    ".tod": ("mpegts", "mpeg2video"),
+    ".mod": ("vob", "mpeg2video"),
+    ".vob": ("vob", "mpeg2video"),
+    ".mpg": ("mpeg", "mpeg1video"),
+    ".3gp": ("3gp", "mpeg4"),
+    ".ogv": ("ogg", "libvpx"),
+    ".flv": ("flv", "libx264"),
+    ".wmv": ("asf", "mpeg4"),
+    ".asf": ("asf", "mpeg4"),
+    ".mxf": ("mxf", "mpeg2video"),
+    ".m4v": ("mp4", "libx264"),
+    ".y4m": ("yuv4mpegpipe", "rawvideo"),
+    ".nut": ("nut", "libx264"),
+    ".unheard_of": ("matroska", "libx264"),
+    "": ("avi", "mpeg4"),
+}
+"""Endings of videos that there are, and what is in them."""
 MULTIPLE_CHOICE = ("mvbench", "mlvu", "longvideobench", "videomme")
 
 
@@ -264,6 +287,60 @@ class TestFolder:
             ("a/c.mp4", PAPER_PROMPT),
             ("b.mp4", PAPER_PROMPT),
         ]
+
+    def test_every_file_that_moves_is_a_video_whatever_it_is_called(self, tmp_path: Path) -> None:
+        for number, (name, (form, codec)) in enumerate(MOVING.items()):
+            video_zoo.write(tmp_path / "made", 6, format=form, codec=codec, rate=25)
+            (tmp_path / "made").rename(tmp_path / f"{number}{name}")
+        pictures = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 99, 199)]
+        for name in ("a.gif", "a.avif", "a.apng"):
+            pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=100)
+        wanted = sorted(path.name for path in tmp_path.iterdir())
+        for name in ("photo.jpg", "photo.png", "photo.webp", "photo.gif", "photo.avif"):
+            pictures[0].save(tmp_path / name)
+        (tmp_path / "notes.txt").write_text("nothing to see")
+        (tmp_path / "program.ts").write_text("export const video = 1;")
+        (tmp_path / "empty.bin").write_bytes(b"")
+        (tmp_path / ".hidden.mp4").write_bytes((tmp_path / wanted[0]).read_bytes())
+        os.mkfifo(tmp_path / "pipe")
+        video_zoo.write_audio(tmp_path / "song.m4a")
+        task = make_task("folder", data=str(tmp_path))
+        assert [sample.sample_id for sample in task.samples()] == wanted
+        assert task.passed_over().startswith(f"not taken for videos in {tmp_path}: 10 ")
+        assert "\n" not in task.passed_over()
+
+    def test_a_video_that_cannot_be_read_is_told_not_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / "broken.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" * 9)
+        task = make_task("folder", data=str(tmp_path))
+        assert [sample.sample_id for sample in task.samples()] == ["broken.mp4"]
+        assert task.passed_over() == ""
+
+    def test_a_run_in_the_folder_holds_no_videos(self, tmp_path: Path) -> None:
+        film(tmp_path / "film.mp4", 0)
+        for place in ("run", "more/run", ".hidden"):
+            film(tmp_path / place / "data" / "film.mp4", 1)
+        config = json.dumps({"asked": {"task": {}, "settings": []}, "sessions": []})
+        for place in ("run", "more/run"):
+            (tmp_path / place / "config.json").write_text(config)
+        film(tmp_path / "model" / "film.mp4", 0)
+        (tmp_path / "model" / "config.json").write_text('{"model_type": "qwen2_vl"}')
+        task = make_task("folder", data=str(tmp_path))
+        assert [sample.sample_id for sample in task.samples()] == ["film.mp4", "model/film.mp4"]
+        assert "more/run/, run/" in task.passed_over()
+        (tmp_path / "questions.csv").write_text("video,question\nfilm,what?\nmore/run/data/film.mp4,what?\n")
+        problems = [sample.problem for sample in make_task("folder", data=str(tmp_path)).samples()]
+        assert "there are 2 videos" in (problems[0] or "")
+        assert "there is no video" in (problems[1] or "")
+
+    def test_a_video_beside_its_subtitles(self, tmp_path: Path) -> None:
+        """Of those that are called alike, the one that is a video is meant, whatever its ending is."""
+        video_zoo.write(tmp_path / "made", 6, format="mpegts")
+        (tmp_path / "made").rename(tmp_path / "clip.tod")
+        for name in ("clip.srt", "clip.txt", "clip.json", "clip.jpg"):
+            (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:02,000\nLook.\n")
+        (tmp_path / "questions.csv").write_text("video,question\nclip,what?\nclip.mts,what?\nclip.tod,what?\n")
+        samples = make_task("folder", data=str(tmp_path)).samples()
+        assert [Path(sample.video).name for sample in samples] == ["clip.tod"] * 3
 
     def test_three_kinds_of_questions(self, task: Callable[..., Task]) -> None:
         it = task("folder")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.evals.metrics import answers, latest
 from specvlm.evals.run_folder import Run
 from specvlm.evals.settings import DEFAULT
@@ -63,9 +63,11 @@ FORMS: dict[str, Callable[[Run, Path], list[Path]]] = {"paper": to_paper, "spec-
 def convert(run: Run, form: str, out: Path) -> list[Path]:
     """Write a run into a folder in one of `FORMS`, and return the files. Errors: OptionError."""
     if form not in FORMS:
-        raise OptionError(f"there is no form {form!r} to convert to; there are {', '.join(FORMS)}")
+        raise OptionError(f"there is no form {brief(repr(form))} to convert to; there are {', '.join(FORMS)}")
     if not any(_by_arm(run).values()):
         raise OptionError(f"{run.path} has no answers to convert")
+    if out.resolve() == run.path.resolve():
+        raise OptionError(f"out: {out} is the run's own folder, whose records would be written over: name another one")
     out.mkdir(parents=True, exist_ok=True)
     return FORMS[form](run, out)
 

@@ -15,6 +15,7 @@ from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.spans import footage
 from specvlm.options import Options
+from specvlm.telling import told
 
 if TYPE_CHECKING:
     from specvlm.answering import Generation
@@ -45,9 +46,10 @@ def evaluate_sample(
     else its arm alone.
     """
     for arm in arms:
-        reset_peak_memory()
         try:
+            reset_peak_memory()
             generation = _answer(vlm, arm, sample, options)
+            made = _about(sample) | _answered(arm, generation)
         except VideoError as error:
             yield _about(sample) | _error(None, error)
             return
@@ -55,7 +57,7 @@ def evaluate_sample(
             yield _about(sample) | _error(arm, error)
             continue
         dtype = str(vlm.target.model.dtype).removeprefix("torch.")
-        made = _about(sample) | _answered(arm, generation) | {"dtype": dtype}
+        made |= {"dtype": dtype}
         if arm == "ar":
             oracle = made
         yield made | measured_against(made, oracle)
@@ -124,8 +126,7 @@ def _about(sample: Sample) -> Record:
 
 
 def _error(arm: str | None, error: Exception) -> Record:
-    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return {"arm": arm, "error": told, "time": time.time()}
+    return {"arm": arm, "error": told(error), "time": time.time()}
 
 
 def _answered(arm: str, generation: Generation) -> Record:

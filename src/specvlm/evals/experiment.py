@@ -13,11 +13,12 @@ from specvlm.compare import machine, versions
 from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Record
 from specvlm.evals.metrics import metrics_of
-from specvlm.evals.report import report_html
+from specvlm.evals.report import new_environment, report_html
 from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import TASKS, Task, make_task
+from specvlm.telling import told
 
 FORMAT = 1
 """Of the files in a run's folder."""
@@ -63,22 +64,30 @@ class Experiment:
         retry_broken: bool = False,
         on_begin: Callable[[int], None] = lambda left: None,
         on_record: Callable[[Record], None] = lambda record: None,
+        on_note: Callable[[str], None] = lambda note: None,
     ) -> Run:
         """Begin this run in a folder, or go on with it there; at the end, its metrics and its report are written anew.
 
-        `on_begin` is told how many records are missing, at the most; `on_record`, each that is made.
+        `on_begin` is told how many records are missing, at the most; `on_record`, each that is made; `on_note`, in a
+        line each, what of the data was passed over, and why there is no report.
         Errors: OptionError.
         """
         out = Path(out).expanduser()
         task = self.task_in(out)
+        new_environment()  # a library that is missing shall be missed now
         with open_run(out, self.asked(), session()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
+            if note := task.passed_over():
+                on_note(note)
             jobs = pending(samples, self.settings, folder.records, retry_broken=retry_broken)
             on_begin(sum(len(job.arms) if job.sample.problem is None else 1 for job in jobs))
             run(folder, task, samples, jobs, engine, on_record=on_record)
             finished = folder.as_run()
             folder.write(METRICS, json.dumps(metrics_of(finished), indent=2, ensure_ascii=False) + "\n")
-            folder.write(REPORT, report_html([finished]))
+            try:
+                folder.write(REPORT, report_html([finished]))
+            except Exception as error:  # noqa: BLE001  # what was measured is written, and shall be told
+                on_note(f"{REPORT} couldn't be written: {told(error)}")
         return finished
 
     def task_in(self, out: Path) -> Task:

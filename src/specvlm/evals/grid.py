@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, cast, final, get_args
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.evals.settings import DEFAULT, Setting
 from specvlm.options import Options, TreeName
 
@@ -37,7 +37,7 @@ class Grid:
             object.__setattr__(self, name, values)
         for tree in self.trees:
             if tree not in TREES:
-                raise OptionError(f"trees: there is no {tree!r}; there are {', '.join(TREES)}")
+                raise OptionError(f"trees: there is no {brief(repr(tree))}; there are {', '.join(TREES)}")
 
     def settings(self, base: Options) -> tuple[Setting, ...]:
         """One for each point, with the options `base` otherwise. Errors: OptionError."""

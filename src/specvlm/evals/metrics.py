@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from specvlm.errors import OptionError, brief
 from specvlm.evals.run_folder import Run
 from specvlm.evals.runner import key_of
 from specvlm.evals.sample import Sample
-from specvlm.evals.tasks import TASKS
+from specvlm.evals.tasks import TASKS, Task
 
 Record = dict[str, Any]
 Metrics = dict[str, Any]
@@ -20,7 +21,7 @@ def metrics_of(run: Run) -> Metrics:
     """The figures of a run as far as it is done. Errors: OptionError if its answers can't be graded here."""
     records = latest(run.records)
     asked = run.config["asked"]
-    total_scores = TASKS[asked["task"]["name"]].total_scores
+    total_scores = _task(run, asked).total_scores
     settings = {}
     for setting in asked["settings"]:
         mine = [record for record in records if record["setting"] == setting["name"]]
@@ -41,6 +42,16 @@ def metrics_of(run: Run) -> Metrics:
         "broken": broken,
         "settings": settings,
     }
+
+
+def _task(run: Run, asked: Mapping[str, Any]) -> type[Task]:
+    """Errors: OptionError if the config is of something else, or of a task that isn't there now."""
+    name = asked["task"].get("name") if isinstance(asked.get("task"), dict) else None
+    if name not in TASKS or "settings" not in asked:
+        raise OptionError(
+            f"{run.path} was asked task {brief(repr(name))} in its config.json, and there are {', '.join(TASKS)}"
+        )
+    return TASKS[name]
 
 
 def latest(records: Iterable[Record]) -> list[Record]:

@@ -19,16 +19,19 @@ MAX_SHOWN = 300
 
 def report_html(runs: Sequence[Run]) -> str:
     """One section a run; of several, first what they differ in and their figures side by side. Errors: OptionError."""
+    environment = new_environment()
+    environment.filters |= {"share": share, "times": times}
+    template = environment.from_string(files("specvlm.evals").joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    return template.render(runs=[_section(run) for run in runs], differences=differences(runs))
+
+
+def new_environment() -> Any:
+    """Where templates are filled in. Errors: OptionError if jinja2 isn't installed."""
     try:
         import jinja2
     except ImportError:
         raise OptionError("reports are laid out by jinja2: pip install 'specvlm[eval]'") from None
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"share": share, "times": times}
-    template = environment.from_string(files("specvlm.evals").joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    return template.render(runs=[_section(run) for run in runs], differences=differences(runs))
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:

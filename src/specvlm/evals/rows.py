@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, final
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
+from specvlm.evals.decoding import encoding_of, text_of, wanted
+from specvlm.telling import told
+
+QUOTED = 80
+"""Most characters of a row that a message quotes."""
 
 
 class UnreadableRowError(ValueError):
@@ -31,14 +38,14 @@ class Row:
         """The text in the first of these columns that there is. Errors: UnreadableRowError if there is none in it."""
         value = self._first(names)
         if not isinstance(value, (str, int, float)) or not str(value).strip():
-            raise UnreadableRowError(f"{names[0]!r} should be a text, and is {value!r}")
+            raise UnreadableRowError(f"{names[0]!r} should be a text, and is {_quoted(value)}")
         return str(value)
 
     def texts(self, *names: str) -> tuple[str, ...]:
         """The texts listed in the first of these columns that there is. Errors: UnreadableRowError."""
         value = self._first(names)
         if not isinstance(value, (list, tuple)) or not value:
-            raise UnreadableRowError(f"{names[0]!r} should be a list of texts, and is {value!r}")
+            raise UnreadableRowError(f"{names[0]!r} should be a list of texts, and is {_quoted(value)}")
         return tuple(str(item) for item in value)
 
     def has(self, name: str) -> bool:
@@ -49,7 +56,8 @@ class Row:
         for name in names:
             if name in self.values:
                 return self.values[name]
-        raise UnreadableRowError(f"there is no {' or '.join(map(repr, names))} in it, only {', '.join(self.values)}")
+        there = brief(", ".join(map(str, self.values))) or "nothing"
+        raise UnreadableRowError(f"there is no {' or '.join(map(repr, names))} in it, only {there}")
 
 
 def is_local(data: str) -> bool:
@@ -85,41 +93,81 @@ def _read(file: Path) -> Iterable[Found]:
 
 def _parquet(file: Path) -> Iterator[Found]:
     with datasets() as library:
-        table = library.Dataset.from_parquet(str(file), keep_in_memory=True)
-    return ((dict(table[number]), None) for number in range(len(table)))
+        try:
+            table = library.Dataset.from_parquet(str(file), keep_in_memory=True)
+        except Exception as error:
+            # Whatever the library stumbles over, the file is what the reader can change.
+            raise OptionError(f"data: {file} is no parquet file: {brief(error)}") from error
+    return _of_table(table)
 
 
 def _json(file: Path) -> Iterator[Found]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OptionError(f"data: {file} is no JSON: {error}") from None
+        content = json.loads(text_of(file))
+    except OptionError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"data: {file} is no JSON: {brief(error)}") from None
     if not isinstance(content, list):
-        raise OptionError(f"data: {file} should hold a list of rows")
+        raise OptionError(f"data: {file} should hold a list of rows, and holds {brief(repr(content), QUOTED)}")
     return (_object(item) for item in content)
 
 
 def _jsonl(file: Path) -> Iterator[Found]:
     """Lines that can't be read are told, and those behind them are read."""
     with file.open("rb") as lines:
-        for line in lines:
+        is_utf8 = encoding_of(lines.read(4096))[0] == "utf-8"
+        lines.seek(0)
+        for line in lines if is_utf8 else text_of(file).split("\n"):
             if line.strip():
                 try:
                     item = json.loads(line)
-                except ValueError as error:
-                    yield {}, f"no JSON: {error}"
+                except UnicodeDecodeError as error:
+                    yield {}, f"no UTF-8: byte 0x{error.object[error.start]:02x}; save the file as {wanted(file)}"
+                except (ValueError, RecursionError) as error:
+                    yield {}, f"no JSON: {brief(error)}"
                 else:
                     yield _object(item)
 
 
+SEPARATORS = ",;\t"
+"""Of columns: by the standard, of spreadsheets where the comma is in numbers, and of what is copied out of them."""
+
+
 def _csv(file: Path) -> Iterator[Found]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        for values in csv.DictReader(lines):
-            yield {name: value for name, value in values.items() if name}, None
+    """Rows whose columns have commas, semicolons or tabs between them: whichever the header has most of."""
+    lines = io.StringIO(text_of(file), newline="")
+    first = lines.readline()
+    if first.strip().startswith("sep=") and len(first.strip()) == 5:  # how a spreadsheet notes it down
+        separator = first.strip()[4]
+    else:
+        separator = max(SEPARATORS, key=lambda each: _num_columns(first, each))
+        lines.seek(0)
+    table = csv.reader(lines, delimiter=separator)
+    names: list[str] | None = None
+    while True:
+        try:
+            values = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield {}, f"no row of a csv: {error}"
+            continue
+        if names is None:
+            names = [name.strip() for name in values] or None
+        elif values:
+            yield {name: value for name, value in zip_longest(names, values[: len(names)]) if name}, None
+
+
+def _num_columns(header: str, separator: str) -> int:
+    try:
+        return len(next(csv.reader([header], delimiter=separator), []))
+    except csv.Error:
+        return 0
 
 
 def _object(item: Any) -> Found:
-    return (item, None) if isinstance(item, dict) else ({}, f"a row should be an object, and this is {item!r}")
+    return (item, None) if isinstance(item, dict) else ({}, f"a row should be an object, and this is {_quoted(item)}")
 
 
 READERS: dict[str, Callable[[Path], Iterable[Found]]] = {
@@ -137,8 +185,21 @@ def _from_hub(data: str, subset: str, split: str) -> Iterator[Found]:
         except Exception as error:
             # Whatever the network, the Hub or the data set has against it, the id is what the reader can change.
             what = f"data: {data!r} is no folder, and can't be loaded from the Hub"
-            raise OptionError(f"{what} (subset {subset or 'default'}, split {split}): {error}") from error
-    return ((dict(table[number]), None) for number in range(len(table)))
+            raise OptionError(f"{what} (subset {subset or 'default'}, split {split}): {brief(error)}") from error
+    return _of_table(table)
+
+
+def _of_table(table: Any) -> Iterator[Found]:
+    for number in range(len(table)):
+        try:
+            yield dict(table[number]), None
+        except Exception as error:  # noqa: BLE001  # a cell that its own library can't read: the others may be sound
+            yield {}, told(error)
+
+
+def _quoted(value: Any) -> str:
+    """A value of a row in a message."""
+    return brief(repr(value), QUOTED)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from specvlm.errors import OptionError
-from specvlm.evals.writing import write_whole
+from specvlm.errors import OptionError, brief
+from specvlm.evals.writing import ESCAPED, write_whole
 
 CONFIG, RESULTS, METRICS, REPORT, LOCK = "config.json", "results.jsonl", "metrics.json", "report.html", ".lock"
 
@@ -44,9 +44,17 @@ def read_run(path: Path | str) -> Run:
     path = Path(path)
     if not (path / CONFIG).is_file():
         raise OptionError(f"{path} is no folder of a run: it has no {CONFIG}")
-    config = _json(path / CONFIG)
+    config = _config(path)
     results = path / RESULTS
     return Run(path, config, _records(results, results.read_bytes())[0] if results.exists() else [])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    try:
+        return (path / CONFIG).is_file() and bool(_config(path))
+    except (OSError, OptionError):
+        return False
 
 
 @final
@@ -63,9 +71,12 @@ class RunFolder:
         return self._records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record; when this returns, it is on the disk."""
+        """Write a record; when this returns, it is on the disk.
+
+        Errors: ValueError, TypeError for what JSON can't hold.
+        """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        self._results.write(line.encode() + b"\n")
+        self._results.write(line.encode(errors=ESCAPED) + b"\n")
         self._results.flush()
         os.fsync(self._results.fileno())
         self._records.append(json.loads(line))
@@ -97,7 +108,7 @@ def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, A
         raise OptionError(f"out: {path} is no folder of a run, and not empty: it holds {others[0]}")
     with _alone(path):
         asked = json.loads(json.dumps(asked))  # as it will be read again: a tuple is a list
-        config = _json(path / CONFIG) if (path / CONFIG).exists() else {"asked": asked, "sessions": []}
+        config = _config(path) if (path / CONFIG).exists() else {"asked": asked, "sessions": []}
         if difference := _difference(config["asked"], asked):
             raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
         config["sessions"].append(dict(session))
@@ -151,7 +162,7 @@ def _records(results: Path, content: bytes) -> tuple[list[Record], int]:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("it should be an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if end + len(line) == len(content):
                 break
             raise OptionError(f"{results}, line {number}: no record of a run: {error}") from None
@@ -160,11 +171,20 @@ def _records(results: Path, content: bytes) -> tuple[list[Record], int]:
     return records, end
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OptionError(f"{path} can't be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{path} can't be read: {brief(error)}") from None
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The config of a run, and not of anything else that keeps a file of that name, as checkpoints do."""
+    config = _json(path / CONFIG)
+    asked, sessions = (config.get("asked"), config.get("sessions")) if isinstance(config, dict) else (None, None)
+    if not isinstance(asked, dict) or not isinstance(sessions, list):
+        raise OptionError(f"{path} is no folder of a run: its {CONFIG} has no 'asked' and 'sessions' of one")
+    return config
 
 
 def _difference(there: Any, now: Any, name: str = "") -> str | None:
@@ -175,5 +195,5 @@ def _difference(there: Any, now: Any, name: str = "") -> str | None:
     elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
         pairs = [(f"{name}[{number}]", old, new) for number, (old, new) in enumerate(zip(there, now, strict=True))]
     else:
-        return None if there == now else f"{name} was {json.dumps(there)} and is {json.dumps(now)} now"
+        return None if there == now else f"{name} was {brief(json.dumps(there))} and is {brief(json.dumps(now))} now"
     return next((found for pair in pairs if (found := _difference(pair[1], pair[2], pair[0]))), None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Job, Record, Worker, failed
 from specvlm.evals.run_folder import RunFolder
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import Task
+from specvlm.telling import told
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -34,19 +36,46 @@ def run(
     by_id = {sample.sample_id: sample for sample in samples}
 
     def keep(record: Record) -> None:
-        scores = {} if record["error"] else task.score(by_id[record["sample"]], record["text"])
-        record = record | {"scores": {name: list(points) for name, points in scores.items()}}
-        folder.append(record)
+        record = record | _graded(task, by_id[record["sample"]], record)
+        try:
+            folder.append(record)
+        except (ValueError, TypeError, RecursionError) as error:  # a figure that JSON has no word for
+            record = {name: record[name] for name in ("setting", "sample", "arm", "time")}
+            record |= {"error": told(error), "scores": {}}
+            folder.append(record)
         on_record(record)
 
+    askable = []
     for job in jobs:
-        if job.sample.problem is not None:
-            keep(failed(job, None, job.sample.problem))
-    askable = [job for job in jobs if job.sample.problem is None]
+        problem = job.sample.problem or _ungradable(task, job.sample)  # a library that is missing shall be missed now
+        if problem is None:
+            askable.append(job)
+        else:
+            keep(failed(job, None, problem))
     if askable:
-        task.score(askable[0].sample, "")  # a library that is missing shall be missed now
         for record in engine(askable):
             keep(record)
+
+
+def _graded(task: Task, sample: Sample, record: Record) -> Record:
+    """The scores of an answer, or why it has none."""
+    if record["error"]:
+        return {"scores": {}}
+    try:
+        return {"scores": {name: list(points) for name, points in task.score(sample, record["text"]).items()}}
+    except Exception as error:  # noqa: BLE001  # the answers of other samples shall not be lost to this one's
+        return {"scores": {}, "error": f"the answer can't be graded: {told(error)}"}
+
+
+def _ungradable(task: Task, sample: Sample) -> str | None:
+    """Why no answer to a sample could be graded. Errors: OptionError for what no sample could be graded without."""
+    try:
+        task.score(sample, "")
+    except OptionError:
+        raise
+    except Exception as error:  # noqa: BLE001  # as above
+        return f"answers can't be graded: {told(error)}"
+    return None
 
 
 def pending(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import final
 
-from specvlm.errors import VideoError
+from specvlm.errors import VideoError, brief
+from specvlm.evals.run_folder import is_run
 from specvlm.video.addresses import resolved
 from specvlm.video.doors import existing
+from specvlm.video.probing import is_called_a_video, is_video, suffixes
 from specvlm.video.stills import PICTURES
-
-SUFFIXES = {".3gp", ".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 
 
 class MissingVideoError(ValueError):
@@ -21,7 +22,8 @@ class MissingVideoError(ValueError):
 
 @final
 class Shelf:
-    """The videos below a folder, and the folders of pictures that stand for videos."""
+    """The videos below a folder, and the folders of pictures that stand for videos. Hidden ones are none of its own,
+    nor are folders of runs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -43,27 +45,62 @@ class Shelf:
             lambda path: within != "" and _ends(path.parts[:-1], [*PurePosixPath(within).parts, *folders]),
         ):
             found = [path for path in found if prefers(path)] or found
+        if len(found) > 1 or (found and found[0].name.lower() != last.lower()):  # subtitles, perhaps, or a poster
+            found = [path for path in found if (self.root / path).is_dir() or self._is_video(path)]
         if not found:
-            raise MissingVideoError(f"there is no video {name!r} in {self.root}")
+            raise MissingVideoError(f"there is no video {brief(repr(name))} in {self.root}")
         if len(found) > 1:
-            raise MissingVideoError(f"there are {len(found)} videos {name!r} in {self.root}: {found[0]}, {found[1]}")
+            several = f"{found[0]}, {found[1]}"
+            raise MissingVideoError(f"there are {len(found)} videos {brief(repr(name))} in {self.root}: {several}")
         return self.root / found[0]
 
     @property
     def names(self) -> list[str]:
         """All videos that are files, by their paths from the root, sorted."""
-        paths = [path for paths in self._by_stem.values() for path in paths]
-        return sorted(path.as_posix() for path in paths if path.suffix.lower() in SUFFIXES)
+        return [path.as_posix() for path in self._files if self._is_video(path)]
+
+    @property
+    def passed_over(self) -> list[str]:
+        """The other files, and the folders of runs, by their paths from the root, sorted."""
+        rest = [path.as_posix() for path in self._files if not self._is_video(path)]
+        return sorted([*rest, *(f"{path.as_posix()}/" for path in self._walked[1])])
+
+    def _is_video(self, path: PurePosixPath) -> bool:
+        """Whether it is one or, where it can't be read, is called one: then that has to be told, not passed over."""
+        if path not in self._probed:
+            self._probed[path] = is_video(self.root / path) or is_called_a_video(path.name)
+        return self._probed[path]
+
+    @cached_property
+    def _probed(self) -> dict[PurePosixPath, bool]:
+        return {}
+
+    @property
+    def _files(self) -> list[PurePosixPath]:
+        return sorted(here / file for here, files in self._walked[0] for file in files)
+
+    @cached_property
+    def _walked(self) -> tuple[list[tuple[PurePosixPath, list[str]]], list[PurePosixPath]]:
+        """The folders with their files, and the folders of runs, which hold none of ours."""
+        seen, runs = [], []
+        for place, folders, files in os.walk(self.root, followlinks=True):
+            here = PurePosixPath(Path(place).relative_to(self.root).as_posix())
+            of_runs = [name for name in folders if is_run(Path(place) / name)]
+            runs += [here / name for name in of_runs]
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in of_runs)
+            seen.append((here, sorted(file for file in files if not file.startswith("."))))
+        return seen, runs
 
     @cached_property
     def _by_stem(self) -> dict[str, list[PurePosixPath]]:
         index: dict[str, list[PurePosixPath]] = {}
-        for place, folders, files in os.walk(self.root, followlinks=True):
-            folders.sort()
-            here = PurePosixPath(Path(place).relative_to(self.root).as_posix())
-            for file in sorted(files):
-                if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
-                    index.setdefault(_stem(file), []).append(here / file)
+        for here, files in self._walked[0]:
+            for file in files:
+                stems = {_stem(file)}
+                if re.search("[a-z]", Path(file).suffix.lower()):  # of a camera that FFmpeg has no name for, perhaps
+                    stems.add(Path(file).stem.casefold())
+                for stem in stems:
+                    index.setdefault(stem, []).append(here / file)
             if any(Path(file).suffix.lower() in PICTURES for file in files):
                 index.setdefault(_stem(here.name), []).append(here)
         return index
@@ -77,9 +114,9 @@ def _named(uri: str) -> Path:
 
 
 def _stem(name: str) -> str:
-    """A name without the suffix of a video; another dot, as in `v1.2`, belongs to the name."""
+    """A name without the suffix of a file of FFmpeg's; another dot, as in `v1.2`, belongs to the name."""
     suffix = PurePosixPath(name).suffix
-    return (name[: -len(suffix)] if suffix.lower() in SUFFIXES else name).casefold()
+    return (name[: -len(suffix)] if suffix.lower() in suffixes() else name).casefold()
 
 
 def _ends(parts: tuple[str, ...], ending: list[str]) -> bool:

@@ -13,6 +13,7 @@ from specvlm.evals.run_folder import Run
 from specvlm.evals.runner import Engine
 from specvlm.evals.spans import footage
 from specvlm.explain.reading import Reading, read
+from specvlm.telling import told
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -52,7 +53,7 @@ class Watcher:
         try:
             return self._seen(job, record)
         except Exception as error:  # noqa: BLE001  # an answer that was given shall not be lost to a picture of it
-            return {"unseen": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+            return {"unseen": told(error)}
 
     def _seen(self, job: Job, record: Record) -> Record:
         options = job.setting.options

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from specvlm.errors import OptionError
 from specvlm.evals.figures import DEFINITIONS, times
+from specvlm.evals.report import new_environment
 from specvlm.evals.run_folder import Run
 from specvlm.evals.sweep_plots import Picture
 
@@ -56,14 +56,9 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[bool, dict[str, str]]]:
 
 def sweep_html(run: Run, metrics: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     """Errors: OptionError."""
-    try:
-        import jinja2
-    except ImportError:
-        raise OptionError("reports are laid out by jinja2: pip install 'specvlm[eval]'") from None
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    template = new_environment().from_string(
+        files("specvlm.evals").joinpath("sweep.html.jinja").read_text(encoding="utf-8")
     )
-    template = environment.from_string(files("specvlm.evals").joinpath("sweep.html.jinja").read_text(encoding="utf-8"))
     different = [(group, found) for group, of in metrics["lossless"].items() for found in of["different"]]
     return template.render(
         name=run.name,

@@ -12,10 +12,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.evals.rows import Row, UnreadableRowError, is_local, read_rows
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.shelf import MissingVideoError, Shelf
+from specvlm.telling import told
 
 PromptName = Literal["authors", "paper"]
 
@@ -52,13 +53,15 @@ class Task(abc.ABC):
 
     def __post_init__(self) -> None:
         if self.prompt not in get_args(PromptName):
-            raise OptionError(f"prompt must be 'authors' or 'paper', not {self.prompt!r}")
+            raise OptionError(f"prompt must be 'authors' or 'paper', not {brief(repr(self.prompt))}")
         for subset in self.subsets:
             if subset not in self.all_subsets:
                 has = ", ".join(self.all_subsets) or "none"
-                raise OptionError(f"{self.name} has no subset {subset!r}; its subsets are: {has}")
+                raise OptionError(f"{self.name} has no subset {brief(repr(subset))}; its subsets are: {has}")
         if not self.source:
             raise OptionError(f"{self.name} needs data: a folder")
+        if Path(self.source).expanduser().is_file():
+            raise OptionError(f"data: {self.source} is a file: name the folder that it is in")
         if self.videos and not Path(self.videos).expanduser().is_dir():
             raise OptionError(f"videos: there is no folder {self.videos}")
         if not self.videos and not self.makes_data and not is_local(self.source):
@@ -78,6 +81,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def score(self, sample: Sample, text: str) -> Scores:
         """How right an answer is; nothing for a question that can't be graded."""
+
+    def passed_over(self) -> str:
+        """What of the data is no question and was left out for that, in one line; empty if nothing was."""
+        return ""
 
     @classmethod
     def total_scores(cls, answers: Sequence[tuple[Sample, str]]) -> Scores:
@@ -141,6 +148,8 @@ class Task(abc.ABC):
                 problem = f"{error}"
             except MissingVideoError as error:
                 return Sample(sample_id=row.row_id, group=row.subset, problem=str(error))
+            except Exception as error:  # noqa: BLE001  # whatever a row holds, the others shall not be lost to it
+                problem = told(error)
         return Sample(sample_id=row.row_id, group=row.subset, problem=f"row {row.row_id} can't be read: {problem}")
 
 
@@ -159,7 +168,7 @@ def register(task: TaskType) -> TaskType:
 def make_task(name: str, **options: Any) -> Task:
     """The task of this name. Errors: OptionError."""
     if name not in TASKS:
-        raise OptionError(f"there is no task {name!r}; there are {', '.join(TASKS)}")
+        raise OptionError(f"there is no task {brief(repr(name))}; there are {', '.join(TASKS)}")
     return TASKS[name](**options)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
 
+from specvlm.errors import OptionError, brief
 from specvlm.evals.captions import score_caption, score_captions
 from specvlm.evals.choices import score_choice
 from specvlm.evals.rows import Row
@@ -25,7 +26,8 @@ class Folder(Task):
 
     `questions.csv` or `questions.jsonl` beside the videos has the columns `video` and `question`, and may have `answer`
     and `candidates` (in csv separated by `|`): then answers are graded, by the option or as a description. Without such
-    a file every video is described.
+    a file every video is described: whatever `specvlm.video.load` reads as one that moves, but for hidden files and
+    folders of runs.
     """
 
     name: ClassVar[str] = "folder"
@@ -54,10 +56,34 @@ class Folder(Task):
     def total_scores(cls, answers: Sequence[tuple[Sample, str]]) -> Scores:
         return score_captions([(sample, text) for sample, text in answers if not sample.choices])
 
+    def passed_over(self) -> str:
+        if self._questions is not None or not self.shelf.passed_over:
+            return ""
+        names = self.shelf.passed_over
+        listed = ", ".join(brief(name, 60) for name in names[:3]) + ", ..." * (len(names) > 3)
+        return f"not taken for videos in {self.source}: {len(names)} of the files and folders of runs there ({listed})"
+
     def _rows(self, subset: str) -> Iterator[Row]:
-        if any((Path(self.source).expanduser() / name).exists() for name in QUESTIONS):
-            return super()._rows(subset)
-        return (Row(name, {"video": name, "question": PAPER_PROMPT}) for name in self.shelf.names)
+        if self._questions is None:
+            if not self.shelf.names:
+                nothing = f"data: {self.source} holds no rows: there is no file of questions and no video"
+                raise OptionError(f"{nothing}; {self.passed_over()}".removesuffix("; "))
+            return (Row(name, {"video": name, "question": PAPER_PROMPT}) for name in self.shelf.names)
+        rows = list(super()._rows(subset))
+        if not rows:
+            raise OptionError(f"data: {self._questions} holds no rows")
+        if not any(row.has("video") and row.has("question") for row in rows):
+            raise OptionError(
+                f"data: {self._questions} should have columns 'video' and 'question' with something in them, and has "
+                f"{brief(', '.join(dict.fromkeys(name for row in rows for name in row.values))) or 'no columns'}"
+            )
+        return iter(rows)
+
+    @property
+    def _questions(self) -> Path | None:
+        """The file of questions, if there is one."""
+        files = (Path(self.source).expanduser() / name for name in QUESTIONS)
+        return next((file for file in files if file.exists()), None)
 
 
 def _separate(row: Row) -> tuple[str, ...]:

@@ -154,3 +154,18 @@ def test_a_figure_comes_with_the_machine_and_versions_it_was_measured_on():
     assert machine().keys() == {"platform", "cpu", "cores", "threads", "gpus"}
     assert versions().keys() == {"python", "specvlm", "torch", "transformers", "av"}
     assert all(re.match(r"\d+(\.|\+)", version) for version in versions().values())
+
+
+def test_what_needs_no_models_is_checked_without_them():
+    from specvlm.compare import checked
+
+    assert list(checked(["specvlm@0.5", "loop"])) == ["ar", "specvlm@0.5", "loop"]
+    for arms, repeats, has_draft, naming in (
+        (["legs"], 1, True, "legs"),
+        (["legs " * 900], 1, True, "legs"),
+        (["sd"], 1, False, "'sd' needs a draft"),
+        (["loop"], 0, False, "repeats"),
+    ):
+        with pytest.raises(OptionError, match=naming) as refused:
+            checked(arms, repeats, has_draft=has_draft)
+        assert len(str(refused.value)) < 500

@@ -11,10 +11,10 @@ import torch
 from specvlm import request
 from specvlm.engine.sequence import FinishReason, Sequence
 from specvlm.engine.stats import Stats
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.families import Family, Pair
 from specvlm.families.generation import prepare_generation
-from specvlm.options import Options
+from specvlm.options import Options, is_text
 from specvlm.oracle import generate_stock
 from specvlm.prompt import Prompt
 from specvlm.text import TextStream
@@ -34,9 +34,13 @@ class Generation:
 
 
 def require_question(question: str) -> None:
-    """Errors: OptionError if nothing is asked."""
+    """Errors: OptionError if nothing is asked, or what is no text."""
     if not question.strip():
         raise OptionError("the question is empty: ask something")
+    if not is_text(question):
+        raise OptionError(
+            f"the question {brief(repr(question))} holds half a letter: it came from bytes that are no UTF-8"
+        )
 
 
 def answer(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from specvlm.answering import Generation, stock_answer
 from specvlm.engine.stats import Stats
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
@@ -141,13 +141,18 @@ def find(name: str) -> Way:
     """The way of this name, with its ratio if it carries one. Errors: OptionError."""
     base, at, ratio = name.partition("@")
     if base not in WAYS:
-        raise OptionError(f"there is no arm {name!r}; there are {', '.join(WAYS)}, and specvlm@0.5 for a ratio of 0.5")
+        raise OptionError(
+            f"there is no arm {brief(repr(name))}; there are {', '.join(WAYS)}, and specvlm@0.5 for a ratio of 0.5"
+        )
     way = WAYS[base]
     if not at:
         return way
     if not way.prunes:
-        raise OptionError(f"{name!r}: the arm {base} takes no pruning ratio; leave out what follows the @")
+        raise OptionError(f"{brief(repr(name))}: the arm {base} takes no pruning ratio; leave out what follows the @")
     try:
         return replace(way, overrides={**way.overrides, "pruning_ratio": float(ratio)})
     except ValueError:
-        raise OptionError(f"{name!r}: behind the @ stands a pruning ratio such as 0.9, not {ratio!r}") from None
+        told = brief(repr(name))
+        raise OptionError(
+            f"{told}: behind the @ stands a pruning ratio such as 0.9, not {brief(repr(ratio))}"
+        ) from None

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import specvlm
-from specvlm.arms import find
+from specvlm.arms import Way, find
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
 from specvlm.options import Options
 from specvlm.shared_reading import SharedReading
+from specvlm.telling import told
 
 if TYPE_CHECKING:
     from specvlm.pipeline import Generation, SpecVLM
@@ -104,12 +105,7 @@ def compare(
     options = options or Options()
     if options.seed is None:
         options = replace(options, seed=0)  # should they sample, all have to throw the same dice
-    ways = {arm: find(arm) for arm in ("ar", *arms)}
-    for arm, way in ways.items():
-        if way.needs_draft and vlm.draft is None:
-            raise OptionError(f"arm {arm!r} needs a draft model, and none was loaded")
-    if repeats < 1:
-        raise OptionError(f"repeats must be 1 or more, not {repeats}")
+    ways = checked(arms, repeats, has_draft=vlm.draft is not None)
     brief = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
     refused: dict[str, str] = {}
 
@@ -119,7 +115,7 @@ def compare(
         except Exception as error:
             if not ways[arm].may_refuse:
                 raise
-            refused[arm] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            refused[arm] = told(error)
             return []
 
     for arm in ways:
@@ -135,6 +131,17 @@ def compare(
     kept = {arm: tuple(answers) for arm, answers in runs.items() if arm not in refused}
     records = tuple(record(arm, answers, kept["ar"]) for arm, answers in kept.items())
     return Comparison(records, kept, options, refused)
+
+
+def checked(arms: Iterable[str], repeats: int = 1, *, has_draft: bool = True) -> dict[str, Way]:
+    """The ways to answer that are to be compared, by their names. Errors: as `compare`'s, without any model."""
+    ways = {arm: find(arm) for arm in ("ar", *arms)}
+    for arm, way in ways.items():
+        if way.needs_draft and not has_draft:
+            raise OptionError(f"arm {arm!r} needs a draft model, and there is none: name one as `draft`")
+    if repeats < 1:
+        raise OptionError(f"repeats must be 1 or more, not {repeats}")
+    return ways
 
 
 def record(arm: str, runs: Sequence[Generation], oracle: Sequence[Generation] = ()) -> Arm:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.prompt import PositionPolicy
 from specvlm.pruning import Pruner, make_pruner
 
@@ -125,9 +125,9 @@ class Options:
             self._check(name, lambda value: isinstance(value, bool), "True or False")
         if isinstance(self.stop, str):
             raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
-        self._check("stop", lambda value: _is_row(value, lambda s: isinstance(s, str) and s), "a tuple of strings")
+        self._check("stop", lambda value: _is_row(value, lambda s: is_text(s) and s), "a tuple of strings")
         self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
-        self._check("system", lambda value: isinstance(value, str), "a text")
+        self._check("system", is_text, "a text")
         self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
         self.make_pruner()
         self.tree_shape()
@@ -139,7 +139,7 @@ class Options:
     def _check(self, name: str, is_right: Any, right: str) -> None:
         value = getattr(self, name)
         if value is not None and not is_right(value):
-            raise OptionError(f"{name} must be {right}, not {value!r}")
+            raise OptionError(f"{name} must be {right}, not {brief(repr(value))}")
 
     @classmethod
     def of(cls, options: Options | None, overrides: dict[str, Any]) -> Options:
@@ -164,7 +164,7 @@ class Options:
         if self.tree != "dynamic":
             for name in ("num_nodes", "width"):
                 if getattr(self, name) is not None:
-                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {self.tree!r}")
+                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {brief(repr(self.tree))}")
         if isinstance(self.tree, TreeShape):
             shape = self.tree
         elif self.tree == "chain":
@@ -175,7 +175,9 @@ class Options:
             given = {"depth": self.depth, "width": self.width, "num_nodes": self.num_nodes}
             shape = DynamicTree(**{name: value for name, value in given.items() if value is not None})
         elif isinstance(self.tree, str):
-            raise OptionError(f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {self.tree!r}")
+            raise OptionError(
+                f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {brief(repr(self.tree))}"
+            )
         else:
             try:
                 shape = TreeTemplate.from_paths(self.tree)
@@ -192,6 +194,12 @@ class Options:
         )
 
 
+def is_text(value: object) -> bool:
+    """Whether it is a string of letters alone: bytes that are no UTF-8 come from the shell as halves of letters, which
+    no tokenizer takes."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -205,4 +213,4 @@ def _is_row(value: object, is_right: Callable[[Any], Any]) -> bool:
 
 
 def _is_turn(value: object) -> bool:
-    return _is_row(value, lambda text: isinstance(text, str)) and len(value) == 2  # type: ignore[arg-type]
+    return _is_row(value, is_text) and len(value) == 2  # type: ignore[arg-type]

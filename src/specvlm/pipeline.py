@@ -17,6 +17,7 @@ from specvlm.answering import Generation, answer, require_question, stock_answer
 from specvlm.compare import Comparison, compare
 from specvlm.engine.stats import Stats
 from specvlm.families import Draft, Family, Pair, PixelBudget, load_family
+from specvlm.families.loading import require_supported
 from specvlm.families.pair import keep_one_tower
 from specvlm.options import Options
 from specvlm.prompt import Prompt
@@ -56,6 +57,8 @@ def load(
         draft = target if draft is None else draft
         dtype = "float32" if dtype == "auto" else dtype  # stored in half of that to be small, not to be fast
     how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
+    if draft is not None and draft != "self":
+        require_supported(_locate(draft, "draft"))  # before the target takes its time
     loaded = load_family(_locate(target, "target"), **how)
     if draft is None:
         return SpecVLM(loaded)

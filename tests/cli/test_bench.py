@@ -132,3 +132,17 @@ def test_a_missing_matplotlib_is_told_before_anything_is_measured(
 def test_the_help_names_the_pairs_that_there_are():
     """It is written out, for reading it must not wait for PyTorch."""
     assert ", ".join(subjects.NAMES) == NAMES
+
+
+def test_what_was_measured_is_kept_before_it_is_drawn(
+    run: Callable, asked: list[Setup], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("specvlm.bench.plots._speedups", fail)
+    monkeypatch.setattr("specvlm.bench.renderings.on_terminal", fail)
+    result = run("bench", "--json", "--out", tmp_path / "out", "--plot", tmp_path / "plot.png")
+    assert result.exit_code == 70
+    [kept] = (tmp_path / "out").glob("*.json")
+    assert json.loads(kept.read_text()) == json.loads(result.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -261,3 +262,110 @@ class TestConvert:
         result = run("convert", finished, "--to", "morse")
         assert result.exit_code == 2
         assert "spec-bench" in result.stderr
+
+
+NAME = os.fsdecode(b"caf\xe9.mp4")
+"""A name that is no UTF-8."""
+
+
+@pytest.fixture
+def odd(films: Path) -> Path:
+    """A folder with a video whose name is no UTF-8, one that is called as a camcorder does, and a note."""
+    (films / "questions.csv").unlink()
+    (films / "clips" / "2.mp4").unlink()
+    (films / "clips" / "1.mp4").rename(films / NAME)
+    (films / "note.txt").write_text("nothing to see\n")
+    return films
+
+
+def test_names_that_are_no_utf_8_are_answered_and_reported(evaluated: Callable, odd: Path, run: Callable) -> None:
+    result, out = evaluated("--json")
+    assert result.exit_code == 0, result.output
+    assert {record["sample"]: record["error"] for record in read_run(out).records} == {"clips/0.mp4": None, NAME: None}
+    assert r"caf\udce9.mp4" in (out / "report.html").read_text(encoding="utf-8")
+    assert "warning: not taken for videos" in result.stderr
+    assert "note.txt" in result.stderr
+    before = (out / "results.jsonl").read_bytes()
+    assert evaluated()[0].exit_code == 0
+    assert (out / "results.jsonl").read_bytes() == before
+    again = run("report", out, "--html", out.parent / "page.html")
+    assert again.exit_code == 0, again.output
+    assert run("convert", out, "--to", "paper").exit_code == 0
+
+
+def test_a_run_that_is_kept_beside_its_videos_adds_none(evaluated: Callable, odd: Path) -> None:
+    for _ in range(2):
+        result, _ = evaluated("--out", odd / "run", "--arms", "ar")
+        assert result.exit_code == 0, result.output
+        assert len(read_run(odd / "run").records) == 2
+
+
+def test_a_broken_video_of_such_a_name_is_told(evaluated: Callable, odd: Path) -> None:
+    (odd / NAME).write_bytes(b"no film\n" * 100)
+    result, out = evaluated("--arms", "ar")
+    assert result.exit_code == 0, result.output
+    assert r"caf\udce9.mp4" in result.stderr
+    [broken] = [record for record in read_run(out).records if record["error"]]
+    assert broken["sample"] == NAME
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nroom"), RecursionError(), MemoryError(), KeyError("x")])
+def test_whatever_a_sample_raises(evaluated: Callable, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    from specvlm.evals import evaluate
+
+    real = evaluate._answered
+
+    def sometimes(arm: str, generation: object):
+        if arm == "sd":
+            raise error
+        return real(arm, generation)
+
+    monkeypatch.setattr(evaluate, "_answered", sometimes)
+    result, out = evaluated("--num-samples", 1)
+    assert result.exit_code == 0, result.output
+    errors = {record["arm"]: record["error"] for record in read_run(out).records}
+    assert (errors["ar"], errors["specvlm"]) == (None, None)
+    assert type(error).__name__ in errors["sd"]
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+
+
+def test_questions_in_an_encoding_that_is_not_certain(evaluated: Callable, films: Path) -> None:
+    (films / "questions.csv").write_bytes("video;question\n0;Wo ist die Tür?\n".encode("cp1252"))
+    result, _ = evaluated()
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert all(word in result.stderr for word in ("questions.csv", "0xfc", "line 2", "UTF-8"))
+
+
+def test_figures_come_before_what_may_fail(evaluated: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> str:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("specvlm.evals.plots.phases", fail)
+    result, out = evaluated("--json", "--num-samples", 1)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["metrics"] == json.loads((out / "metrics.json").read_text())
+    assert "no ink" in result.stderr
+
+
+def test_nothing_is_written_over_a_run(run: Callable, finished: Path) -> None:
+    before = (finished / "results.jsonl").read_bytes()
+    for arguments in (
+        ("convert", finished, "--to", "paper", "--out", finished),
+        ("report", finished, "--html", finished / "results.jsonl"),
+        ("report", finished, "--html", finished / "nowhere" / "page.html"),
+        ("report", finished, "--html", finished),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+        assert (finished / "results.jsonl").read_bytes() == before
+
+
+def test_a_folder_of_something_else_is_no_run(run: Callable, pair: Path, films: Path) -> None:
+    for arguments in (
+        ("report", pair / "target"),
+        ("convert", pair / "target", "--to", "paper"),
+        ("eval", "--task", "folder", "--data", films, "--out", pair / "target"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 2, result.output
+        assert "no folder of a run" in result.stderr

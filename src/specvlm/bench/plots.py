@@ -14,7 +14,7 @@ from specvlm.bench.growth import A_TOKEN, ANSWER, PROMPT, ROWS
 from specvlm.bench.steps import STOCK
 from specvlm.drawing import COLOURS, GREY, SHADES, as_svg, new_figure
 from specvlm.engine.stats import PHASES
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +34,14 @@ def write(document: Mapping[str, Any], path: Path) -> None:
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
         except ValueError as error:  # an ending that matplotlib doesn't know
             raise OptionError(f"can't plot to {path.name}: {error}") from None
+
+
+def require_kind(path: Path) -> None:
+    """Errors: OptionError for a name that ends as no kind of picture does, before anything is measured."""
+    with new_figure(1.0, 1.0) as figure:
+        kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise OptionError(f"can't plot to {brief(path.name)}: its name should end with one of .{', .'.join(kinds)}")
 
 
 def svg(document: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from specvlm import pocket
 from specvlm.bench.blank_frames import learn_detector
 from specvlm.bench.shapes import PAIRS, Pair
 from specvlm.bench.widening import widen
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.families import Family
 from specvlm.pipeline import POCKET, SpecVLM, load
 
@@ -54,7 +54,7 @@ class Subject:
 def require(name: str) -> None:
     """Errors: OptionError if there is no pair of this name."""
     if name not in NAMES:
-        raise OptionError(f"there is no pair {name!r} to measure; there are {', '.join(NAMES)}")
+        raise OptionError(f"there is no pair {brief(repr(name))} to measure; there are {', '.join(NAMES)}")
 
 
 def build(name: str, dtype: torch.dtype) -> Subject:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from specvlm.cli.options import Json
+from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
+from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
     from specvlm.bench.suite import Setup
@@ -76,6 +78,7 @@ def bench(
 
         from specvlm import drawing
         from specvlm.bench import plots, renderings
+        from specvlm.bench.report import keep, stem
         from specvlm.bench.suite import run
 
         silence()
@@ -84,9 +87,20 @@ def bench(
         )
         if plot or html or out:
             drawing.require()
+        if plot:
+            require_file(plot, "plot")
+            plots.require_kind(plot)
+        if html:
+            require_file(html, "html")
+        if out:
+            require_folder(out, "out")
         if threads is not None:
             torch.set_num_threads(threads)
         document = run(setup, say)
+    if out:
+        keep(document, out, stem(document))
+    if json:
+        write_record(document)
     screen = console(stderr=json)
     if not screen.is_terminal:
         screen.width = WIDTH
@@ -96,9 +110,7 @@ def bench(
     if html:
         html.write_text(renderings.page(document), encoding="utf-8")
     if out:
-        _keep(document, out)
-    if json:
-        write_record(document)
+        plots.write(document, out / f"{stem(document)}.png")
     _refuse_differences(document)
 
 
@@ -132,24 +144,14 @@ def _setup(
 
 
 def _numbers(name: str, text: str | None, kind: Callable[[str], Number]) -> list[Number]:
-    from specvlm.errors import OptionError
-
     try:
         return [kind(part) for part in _parts(text or "")]
     except ValueError:
-        raise OptionError(f"{name}: numbers with commas between them are wanted, not {text!r}") from None
+        raise OptionError(f"{name}: numbers with commas between them are wanted, not {brief(repr(text))}") from None
 
 
 def _parts(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _keep(document: dict[str, Any], folder: Path) -> None:
-    from specvlm.bench import plots
-    from specvlm.bench.report import keep, stem
-
-    keep(document, folder, stem(document))
-    plots.write(document, folder / f"{stem(document)}.png")
 
 
 def _refuse_differences(document: dict[str, Any]) -> None:

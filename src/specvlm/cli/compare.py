@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
 from specvlm.cli.screen import console, waiting, warn, write_record
 
@@ -38,9 +38,11 @@ def compare(
     The exit code is 1 if an answer differs from stock generate's in float32 or float64.
     """
     options = answer.options()
-    source = sys.stdin.buffer.read() if video == "-" else video
-    vlm = models.load(options)
     names = [name.strip() for name in arms.split(",") if name.strip()]
+    source = opened(video)
+    look_at(source, options, question)
+    models.require(names, repeats)
+    vlm = models.load(options)
     comparison = measure(vlm, source, question, options, names, repeats)
     report(comparison, as_json=json)
     refuse_differences(comparison, vlm)
@@ -57,11 +59,11 @@ def measure(vlm: SpecVLM, source: Any, question: str, options: Options, arms: li
 def report(comparison: Comparison, *, as_json: bool) -> None:
     from specvlm.cli import tables
 
+    if as_json:  # first of all: whatever fails behind it, what was measured is kept
+        write_record(comparison.to_json())
     console(stderr=as_json).print(tables.of_arms(comparison.arms))
     for arm, why in comparison.refused.items():
         warn(f"{arm} was left out, stock transformers can't run it with these models: {why}")
-    if as_json:
-        write_record(comparison.to_json())
 
 
 def refuse_differences(comparison: Comparison, vlm: SpecVLM) -> None:

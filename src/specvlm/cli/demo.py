@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from specvlm.compare import Comparison
 
 QUESTION = "Describe the video in detail."
+ARMS = ["ar", "sd", "specvlm", "auto"]
 
 
 def demo(
@@ -38,18 +39,22 @@ def demo(
 
             if film >= len(pocket.HELD_OUT):
                 raise OptionError(f"film must be below {len(pocket.HELD_OUT)}, not {film}")
+            from specvlm.compare import checked
+
+            checked(ARMS, repeats)
+            target, draft = pocket.path(family, "target"), pocket.path(family, "draft")
             video = pocket.demo_video(Path(folder) / "held_out.mp4", film)
         with waiting("Loading the models"):
             from specvlm.options import Options
             from specvlm.pipeline import load
 
             silence()
-            vlm = load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype="float32")
+            vlm = load(target, draft, dtype="float32")
         options = Options(pruning_ratio=0.9)
         out.print(f"> {QUESTION}", style="bold")
         tell(vlm.stream(video, QUESTION, options), sys.stderr if json else sys.stdout)
         out.print()
-        comparison = measure(vlm, video, QUESTION, options, ["ar", "sd", "specvlm", "auto"], repeats)
+        comparison = measure(vlm, video, QUESTION, options, ARMS, repeats)
     report(comparison, as_json=json)
     out.print(f"\n{conclusion(comparison)}")
     refuse_differences(comparison, vlm)

@@ -11,7 +11,7 @@ import typer
 
 from specvlm.cli.options import Answer, Json, Models, spread
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -81,7 +81,7 @@ def evaluate(
     asked otherwise. The exit code is 1 if an answer differs from stock generate's in float32 or float64.
     """
     if engine not in ("local", "ray"):
-        raise OptionError(f"engine must be local or ray, not {engine!r}")
+        raise OptionError(f"engine must be local or ray, not {brief(repr(engine))}")
     with waiting("Looking at the data"):
         from specvlm.evals.experiment import Experiment
         from specvlm.evals.metrics import metrics_of
@@ -92,6 +92,7 @@ def evaluate(
         options = answer.options()
         load = partial(models.load, options)
         names = tuple(name.strip() for name in arms.split(",") if name.strip())
+        models.require(names)
         experiment = Experiment(
             task=task,
             task_options={
@@ -114,11 +115,13 @@ def evaluate(
             does = ray_data(load, address=ray_address, num_actors=num_actors, num_gpus=num_gpus, num_cpus=num_cpus)
         else:
             does = local(lambda: bar.paused(load))
-        run = experiment.carry_out(out, does, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell)
+        run = experiment.carry_out(
+            out, does, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell, on_note=warn
+        )
     metrics = metrics_of(run)
-    show(run, metrics, stderr=json)
     if json:
         write_record({"out": str(run.path), "metrics": metrics})
+    show(run, metrics, stderr=json)
     judge(run, metrics)
 
 
@@ -191,7 +194,8 @@ def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
         warn(f"{broken['sample']}: {broken['error']}")
     if metrics["num_broken"]:
         warn(f"{metrics['num_broken']} of {metrics['num_samples']} samples are broken and were left out")
-    out.print(f"Report: {run.path / REPORT}")
+    if (run.path / REPORT).exists():
+        out.print(f"Report: {run.path / REPORT}")
 
 
 def judge(run: Run, metrics: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Models, VideoSource, spread
+from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, waiting
-from specvlm.errors import OptionError
 
 
 @spread
@@ -27,20 +28,22 @@ def explain(
     Writes one HTML page that needs nothing else: frames with the kept tokens lit, the target's attention over them,
     every token of the answer by how it came, and the tree of any round.
     """
-    if not out.parent.is_dir():
-        raise OptionError(f"there is no folder {out.parent} to write {out.name} to")
+    options = answer.options()
+    read = (video, *options.more_videos, *options.images)
+    require_file(out, "out", inputs=read)
     if png:
         from specvlm import drawing
 
         drawing.require()
-        _make_folder(png)
-    options = answer.options()
+        require_folder(png, "png", inputs=read)
+    source = opened(video)
+    look_at(source, options, question)
     vlm = models.load(options)
     with waiting("Answering"):
         from specvlm.explain import explain
         from specvlm.explain.page import page
 
-        explanation = explain(vlm, video, question, options)
+        explanation = explain(vlm, source, question, options)
     out.write_text(page(explanation), encoding="utf-8")
     written = [out]
     if png:
@@ -50,10 +53,3 @@ def explain(
             written.append(png / f"{name}.png")
             written[-1].write_bytes(picture)
     console(stderr=False).print(f"{explanation.generation.text}\n\nWritten: {', '.join(map(str, written))}")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"can't make the folder {folder}: {error.strerror}") from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
 from specvlm.cli.screen import console, waiting, warn, write_record
 
@@ -45,14 +46,12 @@ def generate(
 
     The answer is the target's own, token for token; the draft only makes it come sooner.
     """
-    source: str | bytes | None = None if text_only else video
     questions = [*([video] if text_only else []), *(question or [])]
     if not questions:
         raise typer.BadParameter("give a question: specvlm generate VIDEO QUESTION", param_hint="QUESTION")
     options = answer.options()
-    if source == "-":
-        source = sys.stdin.buffer.read()
-    _look_at(source, options)
+    source = None if text_only else opened(video)
+    look_at(source, options, *questions)
     vlm = models.load(options)
     clip, asked, decode_seconds = _decode(vlm, source, options)
     watched = vlm.watch(clip, asked)
@@ -72,15 +71,6 @@ def generate(
             _write(arm, text, generation, options)
         if chat:
             asked = replace(asked, history=(*asked.history, (text, generation.text)))
-
-
-def _look_at(source: str | bytes | None, options: Options) -> None:
-    """Refuse what is no video, or has no clock, before the models are loaded, which can take minutes."""
-    if source is not None:
-        with waiting("Looking for the video"):
-            from specvlm import video
-
-            video.load(source, fps=options.fps, max_frames=1, source_fps=options.source_fps)
 
 
 def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, Options, float]:

@@ -10,7 +10,7 @@ import ast
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 import typer
 
 from specvlm.cli.screen import silence, waiting
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
     from specvlm.options import Options
@@ -104,6 +104,19 @@ class Models(Bundle):
         _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
     )  # fmt: skip
 
+    @property
+    def have_draft(self) -> bool:
+        from specvlm.pipeline import POCKET
+
+        return self["draft"] is not None or self["target"] in POCKET
+
+    def require(self, arms: Iterable[str], repeats: int = 1) -> None:
+        """Errors: OptionError for arms that can't be run, before anything is loaded."""
+        with waiting("Loading"):
+            from specvlm.compare import checked
+
+            checked(arms, repeats, has_draft=self.have_draft)
+
     def load(self, options: Options | None = None) -> SpecVLM:
         """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
         with waiting("Loading the models") as say:
@@ -176,4 +189,6 @@ def _paths(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise OptionError(f"tree: {text!r} is no JSON list of paths such as '[[0], [0, 0]]': {error}") from None
+        raise OptionError(
+            f"tree: {brief(repr(text))} is no JSON list of paths such as '[[0], [0, 0]]': {error}"
+        ) from None

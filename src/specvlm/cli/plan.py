@@ -58,9 +58,9 @@ def plan(
 
 
 def _plan(video_tokens: int, new_tokens: int, fresh: bool, models: Models, out: Console) -> dict[str, Any]:
-    vlm = models.load()
-    if vlm.draft is None:
+    if not models.have_draft:
         raise OptionError("a plan is for a target with a draft: give --draft, or `self`")
+    vlm = models.load()
     with waiting("Measuring what forwards cost on this machine"):
         from specvlm.planning.measuring import ROWS, pair_costs
         from specvlm.planning.prediction import RATES, outlook

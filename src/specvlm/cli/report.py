@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from specvlm.cli.options import Json
+from specvlm.cli.outputs import require_file
 from specvlm.cli.screen import console, waiting, warn, write_record
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from specvlm.evals.run_folder import Run
+
+DATA = ("config.json", "results.jsonl", "metrics.json")
+"""Files of a run that no page may take the place of."""
 
 MOST_COLUMNS = 6
 """Of a table that fits a terminal; more arms make more tables."""
@@ -26,6 +30,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Compare runs: what they were asked differently, and their figures side by side."""
+    if html:
+        require_file(Path(html), "html", inputs=tuple(f"{run}/{name}" for run in runs for name in DATA))
     with waiting("Reading"):
         from specvlm.evals.figures import DEFINITIONS
         from specvlm.evals.metrics import metrics_of
@@ -35,7 +41,8 @@ def report(
 
         read = [read_run(path) for path in runs]
         metrics = [metrics_of(run) for run in read]
-        page = report_html(read) if html else ""
+    if json:
+        write_record([{"run": str(run.path), "metrics": found} for run, found in zip(read, metrics, strict=True)])
     out = console(stderr=json)
     if different := differences(read):
         out.print(_of_differences(read, different))
@@ -46,10 +53,8 @@ def report(
         if found["num_broken"]:
             warn(f"{run.name}: {found['num_broken']} of {found['num_samples']} samples are broken")
     if html:
-        write_whole(Path(html), page)
+        write_whole(Path(html), report_html(read))
         out.print(f"Report: {html}")
-    if json:
-        write_record([{"run": str(run.path), "metrics": found} for run, found in zip(read, metrics, strict=True)])
 
 
 def _of_differences(runs: Sequence[Run], different: dict[str, list[Any]]) -> Table:

@@ -11,7 +11,7 @@ import typer
 from specvlm.cli.evaluate import evaluate, progress
 from specvlm.cli.options import Answer, Bundle, Json, Models, spread
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
     from specvlm.evals.run_folder import Run
@@ -78,6 +78,8 @@ def sweep(
             trees=tuple(_list(trees or own_tree)),
             frames=(options.num_frames,) if frames is None else _numbers("frames", frames, int),
         )
+        settings = grid.settings(options)
+        models.require(arm for setting in settings for arm in setting.arms)
         experiment = Experiment(
             task=data["task"],
             task_options={
@@ -90,17 +92,23 @@ def sweep(
             num_samples=data["num_samples"],
             order_seed=data["order_seed"],
             models={name: value for name, value in models.items() if name != "threads"},
-            settings=grid.settings(options),
+            settings=settings,
         )
     with progress() as bar:
         engine = local(lambda: bar.paused(lambda: models.load(options)))
         run = carry_out(
-            experiment, out, engine, retry_broken=data["retry_broken"], on_begin=bar.begin, on_record=bar.tell
+            experiment,
+            out,
+            engine,
+            retry_broken=data["retry_broken"],
+            on_begin=bar.begin,
+            on_record=bar.tell,
+            on_note=warn,
         )
     metrics = sweep_metrics(run)
-    _show(run, metrics, stderr=json)
     if json:
         write_record({"out": str(run.path), "metrics": metrics})
+    _show(run, metrics, stderr=json)
     _judge(run, metrics)
 
 
@@ -120,7 +128,7 @@ def _numbers(name: str, text: str, kind: Callable[[str], Value]) -> tuple[Value,
     try:
         return tuple(kind(part) for part in _list(text))
     except ValueError:
-        raise OptionError(f"{name} must be numbers with commas between them, not {text!r}") from None
+        raise OptionError(f"{name} must be numbers with commas between them, not {brief(repr(text))}") from None
 
 
 def _show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
 from specvlm.engine.decoder import Embeds
-from specvlm.errors import ModelError, OptionError
+from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.decoder import HFDecoder
 from specvlm.prompt import PositionPolicy, Prompt
 from specvlm.video import Video
@@ -230,7 +230,7 @@ class Family(abc.ABC):
         try:
             inputs = processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
         except ValueError as error:  # a picture that is 200 times as wide as high, say
-            raise OptionError(f"the processor of {self.name} refuses this prompt: {error}") from error
+            raise OptionError(f"the processor of {self.name} refuses this prompt: {brief(error, 500)}") from error
         return replace(self.prompt_from_inputs(inputs), text=text)
 
     @property

@@ -25,7 +25,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 
 from specvlm.engine.sampling import Chooser, Processor
 from specvlm.engine.sequence import Stopping
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.families.base import Family
 from specvlm.options import Options
 
@@ -110,4 +110,4 @@ def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Op
                 **kwargs,
             )
     except (ValueError, TypeError) as error:
-        raise OptionError(f"transformers' generate refuses these options: {' '.join(str(error).split())}") from None
+        raise OptionError(f"transformers' generate refuses these options: {brief(error, 500)}") from None

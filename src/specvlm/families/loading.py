@@ -15,7 +15,7 @@ from transformers import (
     ProcessorMixin,
 )
 
-from specvlm.errors import ModelError, OptionError
+from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.base import Family
 from specvlm.families.llava_onevision import LlavaOnevision
 from specvlm.families.qwen2_5_vl import Qwen2_5VL
@@ -65,6 +65,12 @@ def load_family(
     return family(model, processor or _load(AutoProcessor, name), name)
 
 
+def require_supported(source: str | Path | PreTrainedModel) -> None:
+    """Errors: ModelError for a checkpoint without a config, or of no supported kind; its weights aren't touched."""
+    if not isinstance(source, PreTrainedModel):
+        family_of(_load(AutoConfig, str(source)).model_type, str(source))
+
+
 def family_of(model_type: str, name: str) -> type[Family]:
     """The Family of a `model_type`. Errors: ModelError with the list of those that are supported."""
     if model_type not in FAMILIES:
@@ -85,5 +91,4 @@ def _load(auto_class: Any, name: str | None, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(name, **{key: value for key, value in kwargs.items() if value is not None})
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"can't load {name} as a checkpoint: {reason[:250]}") from error
+        raise ModelError(f"can't load {brief(name)} as a checkpoint: {brief(error, 500)}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from specvlm.errors import ModelError
+from specvlm.errors import ModelError, brief
 
 HELD_OUT = range(1_000_000_000, 1_000_100_000)
 """Seeds of scenes for measuring. Training draws from the seeds below the first of them."""
@@ -23,7 +23,7 @@ def path(family: str = "llava_onevision", role: str = "target") -> Path:
     `ModelError` if there is no such family or role.
     """
     if family not in FAMILIES:
-        raise ModelError(f"the pocket pair comes as {', '.join(FAMILIES)}, not as {family!r}")
+        raise ModelError(f"the pocket pair comes as {', '.join(FAMILIES)}, not as {brief(repr(family))}")
     if role not in ROLES:
         raise ModelError(f"a model of the pocket pair is a target or a draft, not {role!r}")
     return Path(str(files("specvlm.pocket"))) / "weights" / family / role

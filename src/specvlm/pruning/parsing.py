@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import fields
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.pruning.base import PRUNERS, Pruner
 
 
@@ -19,17 +19,17 @@ def make_pruner(spec: Pruner | str) -> Pruner:
         return spec
     name, options = _parse(spec)
     if name not in PRUNERS:
-        raise OptionError(f"unknown pruner {name!r}: there are {', '.join(sorted(PRUNERS))}")
+        raise OptionError(f"unknown pruner {brief(repr(name))}: there are {', '.join(sorted(PRUNERS))}")
     known = [field.name for field in fields(PRUNERS[name])]  # type: ignore[arg-type]
     for option in options:
         if option not in known:
             listed = ", ".join(known) or "none"
-            raise OptionError(f"pruner {name!r} has no option {option!r}: its options are {listed}")
+            raise OptionError(f"pruner {name!r} has no option {brief(repr(option))}: its options are {listed}")
     return PRUNERS[name](**options)
 
 
 def _parse(spec: str) -> tuple[str, dict[str, object]]:
-    malformed = OptionError(f"a pruner is written name or name(option=value, ...), not {spec!r}")
+    malformed = OptionError(f"a pruner is written name or name(option=value, ...), not {brief(repr(spec))}")
     try:
         tree = ast.parse(str(spec).strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:

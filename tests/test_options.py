@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jaxtyping
 import pytest
@@ -166,3 +167,13 @@ def test_generate_is_asked_only_what_was_asked():
         "repetition_penalty": 1.1,
         "stop_strings": ["red"],
     }
+
+
+def test_what_is_wrong_with_an_empty_value_is_told(unchecked_annotations):
+    for given, complaint in (
+        ({"stop": ""}, "such as ('.',), not the string ''"),
+        ({"stop": ("",)}, "a tuple of strings, none empty, not ('',)"),
+        ({"temperature": 0.0}, "(greedy answers are do_sample=False), not 0.0"),
+    ):
+        with pytest.raises(OptionError, match=re.escape(complaint)):
+            Options(**given)

@@ -370,3 +370,49 @@ def test_a_rate_for_arrays_tells_the_model_when_they_were_taken():
     assert not torch.equal(slow.input_ids, vlm.prepare(frames, QUESTION, Options(), Stats()).input_ids)
     with pytest.raises(OptionError, match="its own times"):
         vlm.prepare(tiny.film(12), QUESTION, Options(source_fps=0.5), Stats())
+
+
+@pytest.mark.parametrize("family", tiny.BUILDERS)
+@pytest.mark.parametrize("system", [None, "", " ", "Be brief."])
+def test_an_empty_system_prompt_is_one(family, system):
+    """What a chat template makes of an empty one is not what it puts where there is none."""
+    vlm = tiny.pair(tiny.model(family, 0, layers=1), None)
+    question = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "what?"}]}]
+    given = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
+    right = vlm.target.processor.apply_chat_template(given + question, add_generation_prompt=True)
+    prompt = vlm.prepare(tiny.film(4, 0), "what?", Options(system=system), Stats())
+    assert prompt.text == right
+    if system is not None:
+        plain = [{"role": "system", "content": system}] if family in tiny.QWEN else given
+        assert right == vlm.target.processor.apply_chat_template(plain + question, add_generation_prompt=True)
+    reworded = vlm.target.reworded(prompt, "what?", system="" if system is None else None)
+    assert reworded is not None
+    assert reworded.text != right
+    watched = vlm.watch(tiny.film(4, 0), max_new_tokens=4)
+    for asked in (system, "", system):
+        there = vlm.generate(tiny.film(4, 0), "what?", system=asked, max_new_tokens=4)
+        assert watched.ask("what?", system=asked).token_ids == there.token_ids
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_new_tokens": 0},
+        {"seed": 0, "do_sample": True},
+        {"top_k": 0, "do_sample": True, "seed": 1},
+        {"min_p": 0.0, "do_sample": True, "seed": 1},
+        {"pruning_ratio": 0.0},
+        {"history": (("", ""),)},
+        {"system": ""},
+    ],
+    ids=str,
+)
+def test_an_option_that_is_zero_or_empty_was_given(given):
+    target = tiny.llava_model(0, layers=2)
+    vlm = tiny.pair(target, tiny.noised(target, 0.01))
+    asked = {"max_new_tokens": 6} | given
+    answer = vlm.generate(tiny.film(4, 0), "what?", **asked)
+    assert answer.token_ids == vlm.autoregressive(tiny.film(4, 0), "what?", **asked).token_ids
+    assert len(answer.token_ids) <= asked["max_new_tokens"]
+    assert answer.stats.num_kept == answer.stats.num_video_tokens or "pruning_ratio" not in given
+    assert vlm.watch(tiny.film(4, 0), **asked).ask("what?").token_ids == answer.token_ids

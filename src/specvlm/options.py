@@ -43,7 +43,8 @@ class Options:
     images: tuple[Any, ...] = ()
     """Images for the same question, behind the videos (Qwen-VL)."""
     system: str | None = None
-    """System prompt, in front of the conversation."""
+    """System prompt, in front of the conversation; an empty one is an empty turn (default: as the chat template has
+    it)."""
     history: tuple[tuple[str, str], ...] = ()
     """Earlier questions about this video and their answers."""
 
@@ -109,8 +110,9 @@ class Options:
         for name in ("max_new_tokens", "top_k"):
             self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
         self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
-        for name in ("fps", "source_fps", "temperature", "repetition_penalty"):
-            self._check(name, lambda value: _is_number(value) and value > 0, "a number above 0")
+        for name in ("fps", "source_fps", "repetition_penalty"):
+            self._check(name, _is_above_0, "a number above 0")
+        self._check("temperature", _is_above_0, "a number above 0 (greedy answers are do_sample=False)")
         self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
         for name in ("min_p", "pruning_ratio"):
             self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
@@ -124,8 +126,9 @@ class Options:
         for name in ("prune_images", "strict"):
             self._check(name, lambda value: isinstance(value, bool), "True or False")
         if isinstance(self.stop, str):
-            raise OptionError(f"stop must be a tuple of strings, such as ({self.stop!r},), not one string")
-        self._check("stop", lambda value: _is_row(value, lambda s: is_text(s) and s), "a tuple of strings")
+            example = self.stop or "."
+            raise OptionError(f"stop must be a tuple of strings, such as ({example!r},), not the string {self.stop!r}")
+        self._check("stop", lambda value: _is_row(value, lambda s: is_text(s) and s), "a tuple of strings, none empty")
         self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
         self._check("system", is_text, "a text")
         self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
@@ -206,6 +209,10 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_above_0(value: object) -> bool:
+    return _is_number(value) and value > 0  # type: ignore[operator]
 
 
 def _is_row(value: object, is_right: Callable[[Any], Any]) -> bool:

@@ -80,6 +80,16 @@ def test_text_only(run: Callable, small: list, vlm: SpecVLM):
     assert result.stdout == vlm.generate(None, "what?", max_new_tokens=12).text + "\n"
 
 
+def test_an_empty_system_prompt_is_given_on(run: Callable, film: Path, small: list, vlm: SpecVLM):
+    def answered(*more: object) -> str:
+        result = run("generate", film, "what happens?", *small, *more)
+        assert result.exit_code == 0
+        return result.stdout.rstrip("\n")
+
+    right = vlm.autoregressive(str(film), "what happens?", num_frames=4, max_new_tokens=12, system="").text
+    assert answered("--system", "") == right != answered()
+
+
 def test_one_frame(run: Callable, small: list, tmp_path: Path, vlm: SpecVLM):
     path = video_zoo.write(tmp_path / "one.mp4", 1)
     assert run("generate", path, "what?", *small).stdout == vlm.generate(path, "what?", **SMALL).text + "\n"

@@ -112,3 +112,10 @@ def test_errors_are_one_line(swept: Callable, arguments: tuple, naming: str) -> 
 
 def test_commas_inside_of_parentheses_divide_nothing() -> None:
     assert _list("a, b(c=1, d=[2, 3]),,e ") == ["a", "b(c=1, d=[2, 3])", "e"]
+
+
+@pytest.mark.parametrize("axis", ["pruners", "ratios", "trees", "frames"])
+def test_an_axis_that_is_given_and_empty_is_not_the_usual_one(swept: Callable, axis: str) -> None:
+    result, _ = swept(f"--{axis}", "")
+    assert result.exit_code == 2
+    assert f"{axis}: name at least one" in result.stderr

@@ -73,9 +73,9 @@ def sweep(
         own_ratio = None if options.pruning_ratio is None else str(options.pruning_ratio)
         own_tree = "auto" if options.plan == "auto" else str(options.tree)
         grid = Grid(
-            pruners=tuple(_list(pruners or own_pruner or PRUNERS)),
-            ratios=_numbers("ratios", ratios or own_ratio or RATIOS, float),
-            trees=tuple(_list(trees or own_tree)),
+            pruners=tuple(_list(_first(pruners, own_pruner, PRUNERS))),
+            ratios=_numbers("ratios", _first(ratios, own_ratio, RATIOS), float),
+            trees=tuple(_list(_first(trees, own_tree))),
             frames=(options.num_frames,) if frames is None else _numbers("frames", frames, int),
         )
         settings = grid.settings(options)
@@ -122,6 +122,11 @@ def _list(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return [part.strip() for part in parts if part.strip()]
+
+
+def _first(*given: str | None) -> str:
+    """The first that was given, be it empty."""
+    return next(text for text in given if text is not None)
 
 
 def _numbers(name: str, text: str, kind: Callable[[str], Value]) -> tuple[Value, ...]:

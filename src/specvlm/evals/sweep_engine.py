@@ -75,7 +75,9 @@ class Watcher:
     def _reading(self, job: Job) -> Reading:
         of = (job.sample, job.setting.options.num_frames)
         if self._last is None or self._last[0] != of:
-            options = replace(job.setting.options, system=job.setting.options.system or job.sample.system)
+            options = job.setting.options
+            if options.system is None:
+                options = replace(options, system=job.sample.system)
             video, options, _ = footage(self._vlm, job.sample, options)
             self._last = of, read(self._vlm, video, job.sample.question, options)
         return self._last[1]

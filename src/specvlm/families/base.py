@@ -242,17 +242,18 @@ class Family(abc.ABC):
         self, num_videos: int, num_images: int, question: str, system: str | None, history: Sequence[Turn]
     ) -> str:
         """The conversation in the checkpoint's own chat template. Errors: OptionError."""
-        texts = [question, *(text for turn in history for text in turn), *([system] if system else [])]
+        texts = [question, *(text for turn in history for text in turn), *([] if system is None else [system])]
         for token in self._place_holders:
             if any(token in text for text in texts):
                 raise OptionError(
                     f"the text holds {token!r}, which is this model's place-holder for a video or image: reword it"
                 )
         turns = [text for turn in history for text in turn] + [question]
-        conversation: list[dict] = [_message("system", system)] if system else []
-        conversation += [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
-        conversation[bool(system)]["content"][:0] = [{"type": "video"}] * num_videos + [{"type": "image"}] * num_images
-        return self.processor.apply_chat_template(conversation, add_generation_prompt=True)
+        spoken = [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
+        spoken[0]["content"][:0] = [{"type": "video"}] * num_videos + [{"type": "image"}] * num_images
+        # An empty system prompt is one: many templates put a default where there is none.
+        before = [] if system is None else [_message("system", system)]
+        return self.processor.apply_chat_template(before + spoken, add_generation_prompt=True)
 
     def _around(self, text: str) -> Around:
         """The tokens of what stands around the place-holders of a text that has some."""

@@ -15,7 +15,7 @@ from specvlm.errors import OptionError, brief
 from specvlm.families import Family, Pair
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options, is_text
-from specvlm.oracle import generate_stock
+from specvlm.oracle import generate_stock, refuse_unless_comparable
 from specvlm.prompt import Prompt
 from specvlm.text import TextStream
 
@@ -74,7 +74,12 @@ def whole(pieces: Generator[str, None, Generation]) -> Generation:
 
 
 def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any) -> Generation:
-    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`."""
+    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`.
+
+    Errors: OptionError for what specvlm doesn't decode itself.
+    """
+    with stats.stopped():
+        refuse_unless_comparable(target, prompt, options)
     with stats.phase("prefill_target"):
         tokens, reason = generate_stock(target, prompt, options, stats, **aids)
     stats.finish(len(tokens))

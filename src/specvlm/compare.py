@@ -100,12 +100,18 @@ def compare(
     another video to warm up with, where this one takes long. With `share_reading` the target reads the video once for
     all arms of a turn that go through specvlm's loop, and the time is counted to each. `on_run` is told the arm before
     each run.
-    Errors: OptionError for an unknown arm, or an arm that needs a draft when there is none.
+    Errors: OptionError for an unknown arm, an arm that needs a draft when there is none, or a checkpoint whose
+    generation config asks for what specvlm doesn't decode.
     """
     options = options or Options()
     if options.seed is None:
         options = replace(options, seed=0)  # should they sample, all have to throw the same dice
     ways = checked(arms, repeats, has_draft=vlm.draft is not None)
+    if (seconds := vlm.target.model.generation_config.max_time) is not None:
+        raise OptionError(
+            f"the generation config has max_time={seconds}, which ends an answer by the clock: answers that differ in "
+            "speed can't be compared; make it None"
+        )
     brief = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
     refused: dict[str, str] = {}
 

@@ -9,10 +9,16 @@ from transformers.generation.streamers import BaseStreamer
 
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
+from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
 from specvlm.prompt import Prompt
+
+TOKENS_ALONE = dict.fromkeys(
+    ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"), False
+)
+"""Whatever else a checkpoint's generation config may want returned."""
 
 
 class _Clock(BaseStreamer):
@@ -35,6 +41,17 @@ class _Clock(BaseStreamer):
 
     def end(self) -> None:
         pass
+
+
+def refuse_unless_comparable(family: Family, prompt: Prompt, options: Options) -> None:
+    """What specvlm doesn't decode, its oracle doesn't either: there is nothing that its answer could be compared with.
+
+    Errors: OptionError, as an answer of specvlm's own has it; and for a cache that stock can't have on this machine.
+    """
+    prepare_generation(family, prompt.input_ids, options).chooser(None, strict=options.strict)
+    cache = family.model.generation_config.cache_implementation
+    if cache is not None and cache.startswith("offloaded") and family.model.device.type == "cpu":
+        raise OptionError(f"cache_implementation={cache!r} is for models on an accelerator, and this one is on the CPU")
 
 
 def generate_stock(
@@ -64,7 +81,7 @@ def generate_stock(
         if options.seed is not None:
             torch.manual_seed(options.seed)
         output: Any = cast(Any, model).generate(
-            **inputs, **options.generate_kwargs(), **aids, tokenizer=family.tokenizer, streamer=clock
+            **inputs, **options.generate_kwargs(), **TOKENS_ALONE, **aids, tokenizer=family.tokenizer, streamer=clock
         )
     tokens = tuple(output[0, prompt.num_tokens :].tolist())
     stats.num_rounds = clock.num_forwards - 1

@@ -111,7 +111,10 @@ class SpecVLM:
         return (yield from answer(self.pair, prompt, options, stats))
 
     def autoregressive(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
-        """The target alone, by stock Hugging Face `generate`: the oracle, and the time to beat."""
+        """The target alone, by stock Hugging Face `generate`: the oracle, and the time to beat.
+
+        Errors: OptionError, for whatever `generate` here refuses too; VideoError.
+        """
         options, stats = Options.of(options, overrides), Stats()
         return stock_answer(self.target, self.prepare(video, question, options, stats), options, stats)
 

@@ -17,8 +17,8 @@ def opened(video: str) -> str | bytes:
 
 
 def look_at(source: str | bytes | None, options: Options, *questions: str) -> None:
-    """Errors: VideoError for what is no video or no picture, or has no clock for the rate that is wanted; OptionError for
-    what is no question."""
+    """Errors: VideoError for what is no video or no picture, or has no clock for a rate; OptionError for what is no
+    question."""
     with waiting("Looking for the video"):
         from specvlm import video
 

@@ -93,6 +93,15 @@ class Stats:
             synchronize()
             self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave the seconds spent inside out of every clock: work that is none of the answer's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._start += time.perf_counter() - start
+
     def move(self, source: str, target: str, seconds: float) -> None:
         """Charge `seconds` that were measured inside one phase to another."""
         self.phases[source] = self.phases.get(source, 0.0) - seconds

@@ -45,6 +45,7 @@ class Recipe:
         """`strict`: what is too close to call is left open (`Chooser.doubt`).
 
         Errors: OptionError for a way of decoding, or a processor, that a tree can't be verified with."""
+        refuse_what_no_answer_shows(self.config)
         mode = self.config.get_generation_mode()
         if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE):
             raise OptionError(f"the generation config asks for {mode.value}; specvlm decodes greedily or by sampling")
@@ -77,6 +78,19 @@ class Recipe:
         return Stopping(max_new_tokens, frozenset(eos_ids), criterion)
 
 
+def refuse_what_no_answer_shows(config: GenerationConfig) -> None:
+    """Settings that make `generate` answer otherwise, and that neither its mode nor its processors tell of.
+
+    Errors: OptionError.
+    """
+    if config.token_healing:
+        raise OptionError("the generation config asks for token_healing, which rewrites the prompt: make it False")
+    if config.is_assistant:
+        raise OptionError("the generation config has is_assistant=True, and guesses for another model: make it False")
+    if config.cache_implementation == "quantized":
+        raise OptionError("cache_implementation='quantized' changes the tokens; specvlm keeps keys and values exact")
+
+
 def _hand_over(
     model: PreTrainedModel,
     input_ids: Tensor,
@@ -93,6 +107,7 @@ def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Op
     """What `model.generate` would decode with. Errors: OptionError, with generate's own reason."""
     model = cast(Any, family.model)
     ids = input_ids[None].to(model.device)
+    refuse_what_no_answer_shows(model.generation_config)
     kwargs = options.generate_kwargs()
     kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
     # Before it calls a custom loop `generate` drops the tokenizer that stop strings need, so we make their criterion.
@@ -107,6 +122,7 @@ def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Op
                 custom_generate=_hand_over,
                 stopping_criteria=StoppingCriteriaList(criteria),
                 stop_strings=None,
+                use_cache=False,  # nor a cache: it may want memory, and what there is of it would be thrown away
                 **kwargs,
             )
     except (ValueError, TypeError) as error:

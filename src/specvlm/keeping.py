@@ -20,7 +20,8 @@ from torch import Tensor
 from specvlm import request
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.sequence import Sequence
-from specvlm.families import Pair
+from specvlm.engine.snapshot import ModelSnapshot
+from specvlm.families import Family, Pair
 from specvlm.families.sights import Sights
 from specvlm.options import Options
 from specvlm.prompt import Prompt
@@ -100,12 +101,17 @@ class Known:
     begins meanwhile copies what it can use, once its prompt has been read, and drops its copy in the end.
     """
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, target: Family) -> None:
         """`prompt` is the first question's."""
         self.prompt = prompt
         self._sights = Sights()
+        self._target = ModelSnapshot(target.model)
         self._kept: Kept | None = None
         self._lock = threading.Lock()
+
+    def still_true(self) -> bool:
+        """Would the target see and read the same today? Its owner may train it, or give it an adapter."""
+        return self._target.still_true()
 
     @property
     def nbytes(self) -> int:
@@ -115,6 +121,8 @@ class Known:
 
     def run(self, pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Iterator[tuple[int, ...]]:
         """`request.run`, from where the prompt leaves those before it."""
+        if isinstance(pair.draft, Family):
+            self._sights.forget_unless_still_true(pair.draft)
         rounds = request.run(pair, prompt, options, sequence, self._sights)
         mine, first = None, ()
         try:

@@ -50,7 +50,10 @@ class Memory:
     def ask(
         self, target: Family, question: str, options: Options, stats: Stats, prepare: Callable[[], Prompt]
     ) -> tuple[Known, Prompt]:
-        """What is known, and the question's prompt: by `prepare` if it is the first, or nothing can be saved."""
+        """What is known, and the question's prompt: by `prepare` if it is the first, or nothing can be saved.
+
+        What the target knew before its weights or adapters were changed is forgotten; the pixels are the same.
+        """
         with self._lock:
             known, prompt = self._known, None
             if known is not None:
@@ -58,7 +61,9 @@ class Memory:
                     prompt = target.reworded(known.prompt, question, system=options.system, history=options.history)
             if known is None or prompt is None:
                 prompt = prepare()
-                known = self._known = Known(prompt)
+                known = None
+            if known is None or not known.still_true():
+                known = self._known = Known(prompt, target)
             return known, prompt
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 
 import pytest
@@ -115,3 +116,40 @@ def test_a_draft_is_packed_and_says_the_same(family, calls):
     vlm.draft.decoder._packed = None
     plain = vlm.generate(film, "what happens?", **asked)
     assert ours.token_ids == plain.token_ids
+
+
+@pytest.mark.parametrize("how", ["merged", "moved", "replaced"])
+def test_a_draft_that_was_changed_is_packed_anew(how, calls):
+    """Merging an adapter writes through `.data`: neither the tensor nor its version tells of it."""
+    target = tiny.model("llava_onevision", 0, dtype=torch.bfloat16)
+    draft, twin = tiny.noised(target, 2.0), copy.deepcopy(target)
+    vlm, film = tiny.pair(target, draft), tiny.film(8, 1)
+    asked = {"do_sample": False, "max_new_tokens": 12, "pruning_ratio": 0.0}
+    bad = vlm.generate(film, "what happens?", **asked)
+    for path, layer in draft.named_modules():
+        if type(layer) is nn.Linear:
+            weight = twin.get_submodule(path).weight
+            if how == "merged":
+                layer.weight.data += weight.data - layer.weight.data
+            elif how == "moved":
+                layer.weight.data = weight.data.clone()
+            else:
+                layer.weight = nn.Parameter(weight.detach().clone())
+    for mine, right in zip(draft.parameters(), twin.parameters(), strict=True):
+        mine.data.copy_(right.data)
+    calls.clear()
+    good = vlm.generate(film, "what happens?", **asked)
+    assert good.token_ids == bad.token_ids == vlm.autoregressive(film, "what happens?", **asked).token_ids
+    assert len(calls) >= 7 * good.stats.num_draft_forwards
+    assert bad.stats.num_accepted < good.stats.num_accepted == good.stats.num_tokens - 1 - good.stats.num_rounds
+
+
+def test_what_is_packed_is_kept_when_an_adapter_is_added_beside_it():
+    layer = nn.Sequential(nn.Linear(64, 64)).bfloat16()
+    weights = pack(layer)
+    assert weights is not None
+    assert weights.still_true(layer)
+    layer.append(nn.Linear(64, 8).bfloat16())
+    assert weights.still_true(layer)
+    layer.pop(0)
+    assert not weights.still_true(layer)

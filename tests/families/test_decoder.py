@@ -38,7 +38,7 @@ def prompt() -> Prompt:
 
 
 def decoder_of(stock) -> HFDecoder:
-    return HFDecoder(stock.model.language_model, stock.lm_head, "tiny")
+    return HFDecoder(stock, "tiny")
 
 
 def embeds_of(family: Family, prompt: Prompt) -> Embeds:
@@ -191,7 +191,7 @@ def test_a_model_that_attends_in_a_way_of_its_own_is_refused(monkeypatch):
     stock = copy.deepcopy(model())
     for layer in stock.model.language_model.layers:
         monkeypatch.setattr(layer.self_attn, "forward", lambda hidden_states, **_: (hidden_states, None))
-    decoder = HFDecoder(stock.model.language_model, stock.lm_head, "odd")
+    decoder = HFDecoder(stock, "odd")
     with pytest.raises(ModelError, match="odd didn't ask transformers for its attention"):
         decoder.step(torch.tensor([5]), torch.tensor([[0]]), None, decoder.new_cache(4))
 

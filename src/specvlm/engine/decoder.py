@@ -36,7 +36,8 @@ class Embeds:
 class Decoder(Protocol):
     """A language model that reads embeddings once and token trees after that. It owns no request's state."""
 
-    vocab_size: int
+    @property
+    def vocab_size(self) -> int: ...
 
     def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
         """An empty cache with room for `capacity` positions, which may grow to `longest` (default: no more)."""

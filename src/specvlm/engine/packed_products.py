@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from specvlm.engine.lending import LINEAR
+from specvlm.engine.snapshot import WeightsSnapshot, version
 
 SMALL = 64 << 20
 """Bytes of a model that a CPU's caches hold anyway, and whose Python takes longer than its products."""
@@ -32,13 +33,15 @@ TYPICAL_ROWS = 4
 class PackedWeights:
     """Rearranged copies of a model's weights.
 
-    A weight that was changed since, in place, is left to torch.
+    A weight that was changed since is left to torch, as far as a look at each product can tell: see `still_true`.
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         """The weights are [out, in], in bfloat16 on the CPU."""
-        self._packed: dict[int, tuple[Tensor, int, Tensor]] = {
-            id(weight): (weight, weight._version, _rearranged(weight)) for weight in weights
+        weights = list(weights)
+        self._snapshot = WeightsSnapshot(weights)
+        self._packed: dict[int, tuple[Tensor, tuple[int, int], Tensor]] = {
+            id(weight): (weight, _marks(weight), _rearranged(weight)) for weight in weights
         }
 
     def products(self) -> AbstractContextManager[None]:
@@ -55,18 +58,33 @@ class PackedWeights:
     def of(self, weight: Any) -> Tensor | None:
         """The copy of a weight, if it is known and unchanged."""
         known = self._packed.get(id(weight))
-        return known[2] if known is not None and known[1] == weight._version else None
+        return known[2] if known is not None and known[1] == _marks(weight) else None
+
+    def still_true(self, *models: nn.Module) -> bool:
+        """Are these weights, as they were, still among those of the models' linear layers? Others may be, too."""
+        now = _linear_weights(models)
+        return self._packed.keys() <= now.keys() and self._snapshot.still_true(now[key] for key in self._packed)
 
 
 def pack(*models: nn.Module) -> PackedWeights | None:
     """The weights of all linear layers, if that pays here and there is memory for it; else None."""
-    layers = [each for model in models for each in model.modules() if type(each) is nn.Linear]
-    weights = {id(each.weight): each.weight for each in layers}.values()
+    weights = _linear_weights(models).values()
     fit = all(each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in weights)
     if not (fit and SMALL <= sum(each.nbytes for each in weights) <= SHARE * free_memory() and _can_pack()):
         return None
     with torch.no_grad():
         return PackedWeights(weights)
+
+
+def _linear_weights(models: Iterable[nn.Module]) -> dict[int, Tensor]:
+    """By their ids: some are used more than once."""
+    layers = [each for model in models for each in model.modules() if type(each) is nn.Linear]
+    return {id(each.weight): each.weight for each in layers}
+
+
+def _marks(weight: Tensor) -> tuple[int, int]:
+    """What writing to a weight, or giving it other memory, changes."""
+    return version(weight), weight.data_ptr()
 
 
 def free_memory() -> int:

@@ -102,8 +102,7 @@ class Family(abc.ABC):
             raise ModelError(f"{name}: its processor has no chat template, and so can't put a question")
         self.model, self.name, self._processor = model, name, processor
         self.decoder = HFDecoder(
-            model.model.language_model,
-            model.lm_head,
+            model,
             name,
             position_rows=self.position_rows,
             mask_by_layer_type=self.mask_by_layer_type,

@@ -39,26 +39,42 @@ class HFDecoder:
 
     def __init__(
         self,
-        language_model: PreTrainedModel,
-        lm_head: nn.Module,
+        whole: PreTrainedModel,
         name: str,
         *,
         position_rows: int = 1,
         mask_by_layer_type: bool = True,
     ) -> None:
-        """`position_rows`: 3 for M-RoPE. `mask_by_layer_type`: whether the model takes a dict of masks, one for each
-        kind of layer; others take a mask of four axes. Given either, transformers makes none of its own, which nobody
-        would read.
+        """`whole` is the model with its head; its parts are looked up whenever they are used, for their owner may put
+        others there. `position_rows`: 3 for M-RoPE. `mask_by_layer_type`: whether the model takes a dict of masks, one
+        for each kind of layer; others take a mask of four axes. Given either, transformers makes none of its own, which
+        nobody would read.
         """
-        config = language_model.config
-        self._model, self._head, self._name, self._position_rows = language_model, lm_head, name, position_rows
-        self._embedding: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[assignment]
-        self._cache_name = cache_name(language_model.forward)
+        self._whole: Any = whole
+        self._name, self._position_rows = name, position_rows
+        config = self._model.config
+        self._cache_name = cache_name(self._model.forward)
         self._groups = config.num_attention_heads // config.num_key_value_heads
         self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type else torch.empty(1, 1, 0, 0)
-        self.vocab_size: int = config.vocab_size
         self._packed: PackedWeights | None = None
+
+    @property
+    def _model(self) -> PreTrainedModel:
+        return self._whole.model.language_model
+
+    @property
+    def _head(self) -> nn.Module:
+        return self._whole.lm_head
+
+    @property
+    def _embedding(self) -> Any:
+        """An `nn.Embedding`, or what peft put in its place."""
+        return self._model.get_input_embeddings()
+
+    @property
+    def vocab_size(self) -> int:
+        return self._model.config.vocab_size
 
     def pack(self) -> None:
         """Make steps faster at the price of a second copy of the weights, where that pays and there is memory."""
@@ -82,7 +98,8 @@ class HFDecoder:
     @torch.no_grad()
     def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
-        return self._embedding(tokens.to(self.device).clamp(max=self._embedding.weight.shape[0] - 1))
+        embedding = self._embedding
+        return embedding(tokens.to(embedding.weight.device).clamp(max=embedding.weight.shape[0] - 1))
 
     def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
         """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
@@ -101,6 +118,8 @@ class HFDecoder:
         cache: KVCache,
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
+        if self._packed is not None and not self._packed.still_true(self._model, self._head):
+            self._packed = pack(self._model, self._head)
         with thin_products(len(embeds), self.dtype, self.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder)
             return self._head(hidden[-1:])[0]

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 
+from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.families.base import Family, Seen
 from specvlm.prompt import Prompt
 
@@ -20,6 +21,7 @@ class Sights:
 
     def __init__(self) -> None:
         self._seen: dict[Family, Seen] = {}
+        self._towers: dict[Family, ModelSnapshot] = {}
         self._lock = threading.Lock()
 
     def of(self, family: Family, prompt: Prompt) -> Seen:
@@ -33,6 +35,14 @@ class Sights:
                 seen = known.joined(family.see(prompt.prune(new, "original"))) if len(new) else known
             self._seen[family] = seen
             return seen
+
+    def forget_unless_still_true(self, family: Family) -> None:
+        """Forget what a family's tower saw before its weights or adapters were changed. For sights that are kept."""
+        with self._lock:
+            tower = self._towers.get(family)
+            if tower is None or not tower.still_true():
+                self._seen.pop(family, None)
+                self._towers[family] = ModelSnapshot(*family.tower)
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from torch import nn
+from transformers import ProcessorMixin
 
 from specvlm import pocket, request
 from specvlm import video as videos
@@ -24,7 +25,7 @@ from specvlm.prompt import Prompt
 from specvlm.video.processor_sampling import processor_sampling
 from specvlm.watching import Watched
 
-Source = str | Path | PreTrainedModel
+Source = str | Path | nn.Module
 
 IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
 """Frames that somebody has chosen already."""
@@ -44,7 +45,8 @@ def load(
 ) -> SpecVLM:
     """Load a target and its draft.
 
-    Each is a path, a Hub id or a model object; `"pocket"` as target alone names the embedded pair, and
+    Each is a path, a Hub id or a model object of transformers, also one that peft gave adapters or torch.compile
+    wrapped (an adapter's own folder is a path, too); `"pocket"` as target alone names the embedded pair, and
     `"pocket-qwen2_5_vl"` that of another family. Without a draft the target decodes by itself, through the same loop;
     with `draft="self"` it is its own draft, over a pruned copy of its own memory. Two vision towers with the same
     weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's, or float32
@@ -66,7 +68,7 @@ def load(
         return SpecVLM(loaded, "self")
     guesser = load_family(_locate(draft, "draft"), **how)
     vlm = SpecVLM(loaded, guesser)
-    if vlm.pair.one_tower and not isinstance(draft, PreTrainedModel):
+    if vlm.pair.one_tower and not isinstance(draft, nn.Module):
         keep_one_tower(loaded, guesser)
     return vlm
 

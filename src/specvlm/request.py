@@ -22,6 +22,7 @@ from specvlm.engine.tree import TreeShape
 from specvlm.errors import OptionError
 from specvlm.families import Family, Pair
 from specvlm.families.generation import Recipe
+from specvlm.families.model_objects import refuse_unless_followed
 from specvlm.families.sights import Sights
 from specvlm.options import Options
 from specvlm.planning.tree import MAX_NODES
@@ -52,8 +53,12 @@ def begin(
 ) -> Sequence:
     """The state of an answer that has not begun: an empty cache of the right size, the rules it will follow.
 
-    Errors: OptionError for options that this pair can't follow.
+    Errors: OptionError for options that this pair can't follow; ModelError for a model that was changed so that specvlm
+    can't follow it.
     """
+    for family in (pair.target, pair.draft):
+        if isinstance(family, Family):
+            refuse_unless_followed(family.model, family.name)
     if options.vision == "shared" and not pair.one_tower:
         raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
     if options.positions == "compact" and pair.draft == "self":

@@ -149,3 +149,11 @@ def test_a_draft_with_another_tokenizer_is_refused(checkpoint, damaged):
     (damaged / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ModelError, match="different tokenizers: '!' is"):
         specvlm.load(checkpoint, damaged)
+
+
+@pytest.mark.parametrize("source", ["", Path()])
+def test_no_name_is_no_model_object(checkpoint, source):
+    """And the empty path is the folder that we are in."""
+    assert ("not ''" in refusal(source)) == (source == "")
+    with pytest.raises(ModelError, match="not ''" if source == "" else "can't load . as a checkpoint"):
+        specvlm.load(checkpoint, source)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStringCriteria
 from transformers.generation.utils import GenerateDecoderOnlyOutput
@@ -25,6 +25,8 @@ from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, Pair, check_layout, family_of
 from specvlm.families.generation import Recipe
+from specvlm.families.loading import name_of
+from specvlm.families.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.releases import CACHE_NAMES, cache_name, refuse_wrong_chunks
 from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
 from specvlm.prompt import PositionPolicy, Prompt
@@ -133,10 +135,13 @@ def custom_generate(
 
 
 def _family(model: object, role: str) -> Family:
-    if not isinstance(model, PreTrainedModel):
+    if not isinstance(model, nn.Module):
         raise ModelError(f"{role} must be a loaded transformers model, not {model!r}")
-    name = model.name_or_path or type(model).__name__
-    return family_of(model.config.model_type, name)(model, None, name)
+    model = unwrapped(model, role)
+    name = name_of(model)
+    family = family_of(model.config.model_type, name)
+    refuse_unless_followed(model, name)
+    return family(model, None, name)
 
 
 def _arguments_of_generate() -> dict[str, Any]:

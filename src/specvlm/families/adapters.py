@@ -1,0 +1,63 @@
+"""Adapter folders: what peft saves of a fine-tuned model, a few weights and the name of the checkpoint they change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from transformers.utils.hub import cached_file
+from transformers.utils.import_utils import is_peft_available
+
+from specvlm.errors import ModelError
+from specvlm.families.model_objects import refuse_adapters
+
+CONFIG = "adapter_config.json"
+PROCESSOR_CONFIGS = ("processor_config.json", "preprocessor_config.json")
+
+
+def base_of_adapter(name: str) -> str | None:
+    """The checkpoint whose adapter lies in the folder, or under the Hub id, `name`; None if none does.
+
+    A whole checkpoint may bring an adapter along: then it is its own base, as for transformers.
+    Errors: ModelError for an adapter that can't be read, or of a kind that specvlm can't follow.
+    """
+    if (path := _find(name, CONFIG)) is None:
+        return None
+    try:
+        config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        kind, tokens = config["peft_type"], config.get("alora_invocation_tokens")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"can't load {name} as an adapter: {CONFIG}: {type(error).__name__}: {error}") from error
+    refuse_adapters({"default": SimpleNamespace(peft_type=kind, alora_invocation_tokens=tokens)}, name)
+    if not is_peft_available():
+        raise ModelError(f"{name} is an adapter, and the package peft, which would load it, isn't installed")
+    if _find(name, "config.json") is not None:
+        return name
+    base = config.get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"{name} is an adapter without a model: name it as base_model_name_or_path in its {CONFIG}")
+    return str(base)
+
+
+def holds_processor(name: str) -> bool:
+    """Whether a processor was saved in this folder, or under this Hub id."""
+    return any(_find(name, config) is not None for config in PROCESSOR_CONFIGS)
+
+
+def _find(name: str, file: str) -> str | None:
+    """Where a file of a checkpoint is; None if it has none of this name."""
+    if Path(name).is_dir():
+        path = Path(name) / file
+        return str(path) if path.is_file() else None
+    try:
+        return cached_file(
+            name,
+            file,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError):  # no checkpoint at all, as whoever loads it will say
+        return None

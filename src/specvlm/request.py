@@ -54,7 +54,7 @@ def begin(
     """The state of an answer that has not begun: an empty cache of the right size, the rules it will follow.
 
     Errors: OptionError for options that this pair can't follow; ModelError for a model that was changed so that specvlm
-    can't follow it.
+    can't follow it, or for an answer that is too long for it.
     """
     for family in (pair.target, pair.draft):
         if isinstance(family, Family):
@@ -66,6 +66,9 @@ def begin(
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
     stopping = recipe.stopping(options.max_new_tokens)
+    # No guess stands further than the last token that plain decoding would read.
+    answered = prompt.next_position + max(0, stopping.max_new_tokens - 1)
+    pair.target.decoder.refuse_beyond(max(int(prompt.position_ids.max()) + 1, answered))
     fixed = prompt.num_tokens + (1 if pair.draft is None else _most_nodes(options))
     return Sequence(
         prompt_ids=prompt.input_ids,

@@ -185,10 +185,18 @@ _LOOK_UP = Borrower(ALL_ATTENTION_FUNCTIONS, "get_interface")
 """Where models ask transformers what to attend with."""
 
 
-def lend_attention(function: AttentionFunction) -> AbstractContextManager[None]:
+def lend_attention(
+    function: AttentionFunction, on_ask: Callable[..., None] = lambda *asked: None
+) -> AbstractContextManager[None]:
     """A block in which models attend with `function`, in this thread alone.
 
     What is replaced is transformers' way to look attention functions up: stock `generate` of the very same model in
-    another thread keeps its own attention and the masks that go with it.
+    another thread keeps its own attention and the masks that go with it. `on_ask` is told what each layer asked for,
+    (name, function that it has itself), and may raise.
     """
-    return _LOOK_UP.lend(lambda *asked: function)
+
+    def look_up(*asked: Any, **named: Any) -> AttentionFunction:
+        on_ask(*asked, *named.values())
+        return function
+
+    return _LOOK_UP.lend(look_up)

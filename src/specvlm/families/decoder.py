@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from specvlm.engine.attention import (
     ScoreRecorder,
@@ -27,7 +28,9 @@ from specvlm.engine.thin_attention import hiding_columns, thin_attention
 from specvlm.engine.thin_attention import pays as thin_attention_pays
 from specvlm.engine.thin_products import thin_products
 from specvlm.errors import ModelError
+from specvlm.families.frequencies import reach_of
 from specvlm.families.releases import cache_name
+from specvlm.families.stock_attention import refuse_foreign, refuse_odd_keywords
 
 
 class HFDecoder:
@@ -55,8 +58,12 @@ class HFDecoder:
         config = self._model.config
         self._cache_name = cache_name(self._model.forward)
         self._groups = config.num_attention_heads // config.num_key_value_heads
-        self._layer_types = tuple(getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers)
-        self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type else torch.empty(1, 1, 0, 0)
+        named: list[str] | None = getattr(config, "layer_types", None)
+        # Models that name no types have one for all layers, and take a mask: some of them look through a window.
+        only = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
+        self._layer_types = tuple(named or [only] * config.num_hidden_layers)
+        self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type and named else torch.empty(1, 1, 0, 0)
+        self._reach = reach_of(self._model)
         self._packed: PackedWeights | None = None
 
     @property
@@ -95,6 +102,11 @@ class HFDecoder:
     def dtype(self) -> torch.dtype:
         return self._embedding.weight.dtype
 
+    @property
+    def embedding_is_meta(self) -> bool:
+        """Whether there are shapes and no weights."""
+        return self._embedding.weight.is_meta
+
     @torch.no_grad()
     def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
@@ -109,6 +121,14 @@ class HFDecoder:
         except ValueError as error:
             raise ModelError(str(error)) from None
         return TreeCache(len(self._layer_types), capacity)
+
+    def refuse_beyond(self, needed: int) -> None:
+        """Errors: ModelError if forwards over `needed` positions have other rotary frequencies than shorter ones."""
+        if self._reach is not None and needed > self._reach.positions:
+            raise ModelError(
+                f"{self._name} has {self._reach.kind} rotary frequencies, which change beyond {self._reach.positions} "
+                f"positions, and this answer may need {needed}: give fewer frames or a smaller max_new_tokens"
+            )
 
     @torch.no_grad()
     def prefill(
@@ -139,6 +159,23 @@ class HFDecoder:
             embeds = Embeds(self.embed(tokens))
             return self._head(self._forward(embeds, positions, mask, cache, None, as_stock=as_stock))
 
+    @torch.no_grad()
+    def stock_step(self, token: int, position: int, cache: Cache) -> Float[Tensor, " vocab"]:
+        """A token as stock `generate` reads it: with the model's own attention, into a cache of transformers'."""
+        embeds, positions = self.embed(torch.tensor([token])), torch.tensor([[position]], device=self.device)
+        output = self._model(
+            inputs_embeds=embeds[None],
+            position_ids=self._in_rows(positions),
+            attention_mask=self._no_mask if isinstance(self._no_mask, dict) else None,  # one row sees all there is
+            use_cache=True,
+            **{self._cache_name: cache},
+        )
+        return self._head(output.last_hidden_state[0])[0]
+
+    def _in_rows(self, positions: Int[Tensor, "_ new"]) -> Tensor:
+        """As transformers wants them: [3, batch, new] for M-RoPE, where text stands alike in all rows."""
+        return positions if self._position_rows == 1 else positions.expand(self._position_rows, -1)[:, None]
+
     def _products(self, num_rows: int) -> AbstractContextManager[None]:
         """The fastest way to multiply so few rows."""
         return self._packed.products() if self._packed else thin_products(num_rows, self.dtype, self.device)
@@ -161,9 +198,6 @@ class HFDecoder:
             kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
         elif mask is not None:
             mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
-        positions = positions.to(self.device)
-        if self._position_rows > 1:  # transformers wants [3, batch, new]; text stands alike in all rows
-            positions = positions.expand(self._position_rows, -1)[:, None]
         deep: dict[str, Any] = {}
         if embeds.deep is not None and embeds.deep_mask is not None:
             deep = {
@@ -172,16 +206,17 @@ class HFDecoder:
             }
         before, attended = cache.length, False
 
-        def attend(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+        def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             nonlocal attended
             attended = True
-            return attention_forward(*args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
+            refuse_odd_keywords(self._name, module, kwargs)
+            return attention_forward(module, *args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
 
         try:
-            with lend_attention(attend):
+            with lend_attention(attend, partial(refuse_foreign, self._name)):
                 output = self._model(
                     inputs_embeds=embeds.rows.to(self.device, self.dtype)[None],
-                    position_ids=positions,
+                    position_ids=self._in_rows(positions.to(self.device)),
                     attention_mask=self._no_mask,
                     use_cache=True,
                     **{self._cache_name: cache},

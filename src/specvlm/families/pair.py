@@ -12,6 +12,7 @@ from torch import Tensor
 
 from specvlm.errors import ModelError
 from specvlm.families.base import Family
+from specvlm.families.probe import require_fit, require_own_attention
 
 if TYPE_CHECKING:
     from specvlm.planning.planner import Planner
@@ -32,13 +33,16 @@ class Pair:
 
     @classmethod
     def of(cls, target: Family, draft: Draft) -> Pair:
-        """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs."""
+        """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs, or what keeps
+        trees from being verified (`probe`)."""
         if draft is not None and draft != "self":
             check_layout(target, draft)
             check_tokenizer(target, draft)
-            draft.decoder.pack()  # it is smaller than the target, and runs more often
-            return cls(target, draft, same_tower(target, draft))
-        return cls(target, draft, one_tower=draft == "self")
+        check_forwards(target, draft)
+        if draft is None or draft == "self":
+            return cls(target, draft, one_tower=draft == "self")
+        draft.decoder.pack()  # it is smaller than the target, and runs more often
+        return cls(target, draft, same_tower(target, draft))
 
     def planner(self, do_sample: bool) -> Planner:
         """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
@@ -50,6 +54,13 @@ class Pair:
                 others = next(iter(self._planners.values()), None)
                 self._planners[do_sample] = Planner(pair_costs(self) if others is None else others.measured)
             return self._planners[do_sample]
+
+
+def check_forwards(target: Family, draft: Draft) -> None:
+    """Can the target's words be told from trees, and the draft be run as we run it? Errors: ModelError."""
+    require_fit(target)
+    if draft is not None and draft != "self":
+        require_own_attention(draft)
 
 
 def check_layout(target: Family, draft: Family) -> None:

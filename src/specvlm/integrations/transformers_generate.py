@@ -23,7 +23,7 @@ from specvlm import request
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
-from specvlm.families import Family, Pair, check_layout, family_of
+from specvlm.families import Family, Pair, check_forwards, check_layout, family_of
 from specvlm.families.generation import Recipe
 from specvlm.families.loading import name_of
 from specvlm.families.model_objects import refuse_unless_followed, unwrapped
@@ -82,6 +82,7 @@ def custom_generate(
         draft = _family(draft_model, "draft_model")
         check_layout(target, draft)
         pair = Pair(target, draft, one_tower=all(map(operator.is_, target.tower, draft.tower)))
+    check_forwards(target, pair.draft)
 
     call = _arguments_of_generate()
     if call.get("assistant_model") is not None:

@@ -147,7 +147,8 @@ def _step(decoder: Decoder, cache: TreeCache, length: int, count: int) -> None:
     """One forward over a chain of different tokens (the same one would go to the same experts), undone."""
     mask = torch.ones(count, length + count, dtype=torch.bool).tril_(length) if count > 1 else None
     places = torch.arange(count)
-    decoder.step(places % decoder.vocab_size, (length + places)[None], mask, cache)
+    # All at position 0: that costs the same, and some models keep frequencies for the furthest that they have seen.
+    decoder.step(places % decoder.vocab_size, torch.zeros_like(places)[None], mask, cache)
     synchronize()
     cache.truncate(length)
 

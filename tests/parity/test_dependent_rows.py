@@ -102,7 +102,7 @@ class Normed(nn.Module):
 def with_blocks(model: PreTrainedModel, kind: Callable[[nn.Module], nn.Module]) -> PreTrainedModel:
     """The model with such a thing around its second layer's feed-forward block."""
     layer = model.model.language_model.layers[1]
-    layer.mlp = kind(layer.mlp)
+    layer.mlp = kind(layer.mlp).eval()
     return model
 
 

@@ -11,10 +11,11 @@ from itertools import product
 import pytest
 
 import tiny
-from specvlm.compare import ARMS, TIMES, Arm, compare, document, first_divergence, machine, record, versions
+from specvlm.compare import ARMS, TIMES, Arm, compare, document, first_divergence, record
 from specvlm.engine.stats import PHASES, Stats
 from specvlm.engine.tree import chain
 from specvlm.errors import OptionError
+from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.pipeline import Generation, SpecVLM
 from specvlm.pruning import Random

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from specvlm.machine import version_of
 
 if TYPE_CHECKING:
     from specvlm.answering import Generation
@@ -52,10 +53,7 @@ _HOMES = {
     "specvlm.watching": ("Watched",),
 }
 
-try:
-    __version__ = metadata.version("specvlm")
-except metadata.PackageNotFoundError:  # a checkout that was never installed, on the path
-    __version__ = "0+unknown"
+__version__ = version_of("specvlm")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-import specvlm
 from specvlm.arms import Way, find
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
+from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.shared_reading import SharedReading
 from specvlm.telling import told
@@ -30,7 +24,6 @@ ARMS = ("ar", "loop", "sd", "specvlm")
 WARM_UP_TOKENS = 8
 
 TIMES = ("tokens_per_second", "ttft_seconds", "decode_seconds", "total_seconds")
-PACKAGES = ("torch", "transformers", "av")
 
 
 @dataclass(frozen=True)
@@ -203,32 +196,6 @@ def first_divergence(tokens: Sequence[int], right: Sequence[int]) -> int | None:
         if mine != theirs:
             return position
     return None if len(tokens) == len(right) else min(len(tokens), len(right))
-
-
-def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-    }
-
-
-def versions() -> dict[str, str]:
-    ours = {"python": platform.python_version(), "specvlm": specvlm.__version__}
-    return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _plain(value: Any) -> Any:

@@ -29,13 +29,14 @@ from specvlm.arms import Way, find
 from specvlm.bench.renderings import markdown
 from specvlm.bench.report import Grid, keep
 from specvlm.bench.subjects import NAMES, build
-from specvlm.compare import first_divergence, machine, versions
+from specvlm.compare import first_divergence
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.families.releases import cache_in, refuse_wrong_chunks, with_cache
+from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.oracle import generate_stock
 from specvlm.pipeline import SpecVLM

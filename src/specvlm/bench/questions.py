@@ -28,8 +28,9 @@ from specvlm.bench.renderings import markdown
 from specvlm.bench.report import Grid, keep
 from specvlm.bench.stock_reading import StockReading
 from specvlm.bench.subjects import NAMES, build
-from specvlm.compare import first_divergence, machine, versions
+from specvlm.compare import first_divergence
 from specvlm.errors import OptionError
+from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from specvlm.pocket.language import KINDS, ask

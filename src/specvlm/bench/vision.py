@@ -19,8 +19,8 @@ import torch
 
 import specvlm
 from specvlm import pocket
-from specvlm.compare import machine, versions
 from specvlm.engine.stats import Stats
+from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.pocket.evaluate import put
 from specvlm.pruning import PRUNERS

@@ -62,7 +62,7 @@ def demo(
 
 def conclusion(comparison: Comparison) -> str:
     """The figures of the arm `auto` as a sentence."""
-    from specvlm.compare import machine
+    from specvlm.machine import machine
 
     arm = next(arm for arm in comparison.arms if arm.arm == "auto")
     same = f"the same {arm.tokens} tokens as" if arm.identical else "another answer (a bug) than"

@@ -52,7 +52,7 @@ def plan(
     out = console(stderr=json)
     record = _predict(video_tokens, new_tokens, out) if predict else _plan(video_tokens, new_tokens, fresh, models, out)
     if json:
-        from specvlm.compare import machine, versions
+        from specvlm.machine import machine, versions
 
         write_record(record | {"machine": machine(), "versions": versions()})
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
-from specvlm.compare import machine, versions
 from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Record
 from specvlm.evals.metrics import metrics_of
@@ -18,6 +17,7 @@ from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import TASKS, Task, make_task
+from specvlm.machine import machine, versions
 from specvlm.telling import told
 
 FORMAT = 1

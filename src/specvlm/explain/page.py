@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from specvlm.compare import machine
 from specvlm.explain.explanation import Explanation, Look
 from specvlm.explain.layout import layout
+from specvlm.machine import machine
 
 PICTURE_WIDTH = 320
 """Pixels of a frame on the page, at most."""

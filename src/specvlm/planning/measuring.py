@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from specvlm.compare import machine, versions
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family, Pair
+from specvlm.machine import machine, versions
 from specvlm.planning.costs import Costs, PairCosts
 
 log = logging.getLogger(__name__)

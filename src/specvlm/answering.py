@@ -12,8 +12,9 @@ from specvlm import request
 from specvlm.engine.sequence import FinishReason, Sequence
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, brief
-from specvlm.families import Family, Pair
+from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
+from specvlm.families.pair import Pair
 from specvlm.options import Options, is_text
 from specvlm.oracle import generate_stock, refuse_unless_comparable
 from specvlm.prompt import Prompt

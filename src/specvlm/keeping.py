@@ -21,7 +21,8 @@ from specvlm import request
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.snapshot import ModelSnapshot
-from specvlm.families import Family, Pair
+from specvlm.families import Family
+from specvlm.families.pair import Pair
 from specvlm.families.sights import Sights
 from specvlm.options import Options
 from specvlm.prompt import Prompt

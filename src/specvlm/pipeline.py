@@ -17,9 +17,9 @@ from specvlm import video as videos
 from specvlm.answering import Generation, answer, require_question, stock_answer, whole
 from specvlm.compare import Comparison, compare
 from specvlm.engine.stats import Stats
-from specvlm.families import Draft, Family, Pair, PixelBudget, load_family
+from specvlm.families import Family, PixelBudget, load_family
 from specvlm.families.loading import require_supported
-from specvlm.families.pair import keep_one_tower
+from specvlm.families.pair import Draft, Pair, keep_one_tower
 from specvlm.options import Options
 from specvlm.prompt import Prompt
 from specvlm.video.processor_sampling import processor_sampling

@@ -20,9 +20,10 @@ from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
 from specvlm.errors import OptionError
-from specvlm.families import Family, Pair
+from specvlm.families import Family
 from specvlm.families.generation import Recipe
 from specvlm.families.model_objects import refuse_unless_followed
+from specvlm.families.pair import Pair
 from specvlm.families.sights import Sights
 from specvlm.options import Options
 from specvlm.planning.tree import MAX_NODES

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from specvlm.errors import ModelError
-from specvlm.families import Family, Pair, check_layout
+from specvlm.families import Family
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.families.pair import Pair, check_layout
 
 
 def family(name: str, processor: Any = None, **model_options: Any) -> Family:

@@ -14,7 +14,8 @@ import specvlm
 from planning.worlds import machine
 from specvlm import pocket
 from specvlm.answering import Generation
-from specvlm.families import Pair
+from specvlm.families import Family
+from specvlm.families.pair import Draft
 from specvlm.pipeline import SpecVLM
 from specvlm.planning import measuring
 from specvlm.planning.costs import PairCosts
@@ -30,8 +31,8 @@ def cheap_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs that no clock disturbs, not even by what answers take on a busy machine: a tenth of the target's, though
     the target may draft for itself."""
 
-    def pair_costs(pair: Pair) -> PairCosts:
-        return replace(machine(0.1), draft_reads=pair.draft != "self")
+    def pair_costs(target: Family, draft: Draft) -> PairCosts:
+        return replace(machine(0.1), draft_reads=draft != "self")
 
     monkeypatch.setattr(measuring, "pair_costs", pair_costs)
     monkeypatch.setattr(Planner, "_time", lambda self, stats, measured: None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,9 +171,9 @@ def vlm() -> SpecVLM:
 
 
 def test_both_models_are_measured_and_a_target_alone_once(folder, measured, vlm):
-    costs = measuring.pair_costs(vlm.pair)
+    costs = measuring.pair_costs(vlm.target, vlm.draft)
     assert (costs.draft_reads, len(measured)) == (True, 1)  # they are alike but for their weights
-    alone = measuring.pair_costs(replace(vlm.pair, draft="self"))
+    alone = measuring.pair_costs(vlm.target, "self")
     assert (alone.target, alone.draft, alone.draft_reads) == (costs.target, costs.target, False)
 
 

@@ -66,7 +66,7 @@ def _plan(video_tokens: int, new_tokens: int, fresh: bool, models: Models, out: 
         from specvlm.planning.prediction import RATES, outlook
         from specvlm.planning.ratios import FIRST
 
-        costs = pair_costs(vlm.pair, fresh=fresh)
+        costs = pair_costs(vlm.target, vlm.draft, fresh=fresh)
     prompt, seen = video_tokens + TEXT_TOKENS, round(video_tokens * (1 - FIRST)) + TEXT_TOKENS
     forwards = [
         {

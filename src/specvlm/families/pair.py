@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from torch import Tensor
 from specvlm.errors import ModelError
 from specvlm.families.base import Family
 from specvlm.families.probe import require_fit, require_own_attention
-
-if TYPE_CHECKING:
-    from specvlm.planning.planner import Planner
+from specvlm.planning import measuring
+from specvlm.planning.planner import Planner
 
 Draft = Family | Literal["self"] | None
 """A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
@@ -46,13 +45,11 @@ class Pair:
 
     def planner(self, do_sample: bool) -> Planner:
         """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
-        from specvlm.planning.measuring import pair_costs  # which takes a family, too
-        from specvlm.planning.planner import Planner
-
         with self._lock:
             if do_sample not in self._planners:
                 others = next(iter(self._planners.values()), None)
-                self._planners[do_sample] = Planner(pair_costs(self) if others is None else others.measured)
+                costs = measuring.pair_costs(self.target, self.draft) if others is None else others.measured
+                self._planners[do_sample] = Planner(costs)
             return self._planners[do_sample]
 
 

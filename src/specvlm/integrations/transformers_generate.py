@@ -23,10 +23,11 @@ from specvlm import request
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
-from specvlm.families import Family, Pair, check_forwards, check_layout, family_of
+from specvlm.families import Family, family_of
 from specvlm.families.generation import Recipe
 from specvlm.families.loading import name_of
 from specvlm.families.model_objects import refuse_unless_followed, unwrapped
+from specvlm.families.pair import Pair, check_forwards, check_layout
 from specvlm.families.releases import CACHE_NAMES, cache_name, refuse_wrong_chunks
 from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
 from specvlm.prompt import PositionPolicy, Prompt

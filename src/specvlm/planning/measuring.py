@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
-from specvlm.families import Family, Pair
+from specvlm.families import Family
 from specvlm.machine import machine, versions
 from specvlm.planning.costs import Costs, PairCosts
 
@@ -48,12 +48,12 @@ FORMAT = 4
 """Of the files, of the way to measure and of specvlm's own kernels: another number, and all is measured again."""
 
 
-def pair_costs(pair: Pair, *, fresh: bool = False) -> PairCosts:
+def pair_costs(target: Family, draft: Family | Literal["self"] | None, *, fresh: bool = False) -> PairCosts:
     """Those of both models, from disk if they were measured before on such a machine; `fresh` measures again."""
-    target = costs(pair.target, fresh=fresh)
-    if isinstance(pair.draft, Family):
-        return PairCosts(target, costs(pair.draft, fresh=fresh))
-    return PairCosts(target, target, draft_reads=False)
+    measured = costs(target, fresh=fresh)
+    if isinstance(draft, Family):
+        return PairCosts(measured, costs(draft, fresh=fresh))
+    return PairCosts(measured, measured, draft_reads=False)
 
 
 def costs(family: Family, *, fresh: bool = False) -> Costs:

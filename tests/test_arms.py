@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tiny
-from specvlm import answering
+from specvlm import oracle
 from specvlm.arms import WAYS, find
 from specvlm.compare import compare
 from specvlm.errors import OptionError
@@ -155,7 +155,7 @@ def test_sampled_answers_of_peers_are_refused(arm):
 
 
 def test_a_peer_that_fails_late_is_left_out_and_an_arm_of_ours_is_not(monkeypatch):
-    calls, stock = [], answering.generate_stock
+    calls, stock = [], oracle.generate_stock
 
     def failing(*_, **aids):
         calls.append(1)
@@ -164,7 +164,7 @@ def test_a_peer_that_fails_late_is_left_out_and_an_arm_of_ours_is_not(monkeypatc
     def failing_with_aids(*arguments, **aids):
         return failing() if aids else stock(*arguments)
 
-    monkeypatch.setattr(answering, "generate_stock", failing_with_aids)
+    monkeypatch.setattr(oracle, "generate_stock", failing_with_aids)
     found = compare(
         pair("llava_onevision"), tiny.video(5), QUESTION, Options(max_new_tokens=4), arms=("prompt_lookup",)
     )

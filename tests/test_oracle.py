@@ -228,7 +228,7 @@ def test_the_checks_of_the_oracle_cost_it_no_time(monkeypatch):
 
     vlm = shipped_with({})
     vlm.autoregressive(FILM, QUESTION, max_new_tokens=2)
-    monkeypatch.setattr("specvlm.answering.refuse_unless_comparable", slow)
+    monkeypatch.setattr("specvlm.oracle.refuse_unless_comparable", slow)
     stats = vlm.autoregressive(FILM, QUESTION, max_new_tokens=2).stats
     assert seconds
     assert max(stats.total_seconds, stats.ttft_seconds, sum(stats.phases.values())) < 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -12,11 +11,9 @@ from specvlm import request
 from specvlm.engine.sequence import FinishReason, Sequence
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, brief
-from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.families.pair import Pair
 from specvlm.options import Options, is_text
-from specvlm.oracle import generate_stock, refuse_unless_comparable
 from specvlm.prompt import Prompt
 from specvlm.text import TextStream
 
@@ -72,18 +69,3 @@ def whole(pieces: Generator[str, None, Generation]) -> Generation:
             next(pieces)
         except StopIteration as stop:
             return stop.value
-
-
-def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any) -> Generation:
-    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`.
-
-    Errors: OptionError for what specvlm doesn't decode itself.
-    """
-    with stats.stopped():
-        refuse_unless_comparable(target, prompt, options)
-    with stats.phase("prefill_target"):
-        tokens, reason = generate_stock(target, prompt, options, stats, **aids)
-    stats.finish(len(tokens))
-    stats.move("prefill_target", "verify", stats.decode_seconds)
-    text = str(target.tokenizer.decode(list(tokens), skip_special_tokens=True))
-    return Generation(tokens, text, reason, stats)

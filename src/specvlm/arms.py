@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from specvlm.answering import Generation, stock_answer
+from specvlm.answering import Generation
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, brief
 from specvlm.families import Family
 from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
+from specvlm.oracle import stock_answer
 from specvlm.shared_reading import SharedReading
 
 if TYPE_CHECKING:

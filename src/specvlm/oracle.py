@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from transformers.generation.streamers import BaseStreamer
 
+from specvlm.answering import Generation
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
@@ -96,3 +97,18 @@ def generate_stock(
         rules = prepare_generation(family, prompt.input_ids, options)
         criterion = rules.stopping(options.max_new_tokens).criterion
     return tokens, "stop" if criterion is not None and criterion(output) else "length"
+
+
+def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any) -> Generation:
+    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`.
+
+    Errors: OptionError for what specvlm doesn't decode itself.
+    """
+    with stats.stopped():
+        refuse_unless_comparable(target, prompt, options)
+    with stats.phase("prefill_target"):
+        tokens, reason = generate_stock(target, prompt, options, stats, **aids)
+    stats.finish(len(tokens))
+    stats.move("prefill_target", "verify", stats.decode_seconds)
+    text = str(target.tokenizer.decode(list(tokens), skip_special_tokens=True))
+    return Generation(tokens, text, reason, stats)

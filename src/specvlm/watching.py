@@ -10,12 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from specvlm import request
-from specvlm.answering import Generation, answer, require_question, stock_answer, whole
+from specvlm.answering import Generation, answer, require_question, whole
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.keeping import Known
 from specvlm.options import Options
+from specvlm.oracle import stock_answer
 from specvlm.prompt import Prompt
 from specvlm.video.identity import identity
 

@@ -176,13 +176,13 @@ def test_compare_tells_what_stock_transformers_could_not_run(
 def test_an_answer_that_differs(
     run: Callable, film: Path, small: list, monkeypatch: pytest.MonkeyPatch, dtype: str, exit_code: int
 ):
-    real = specvlm.answering.generate_stock
+    real = specvlm.oracle.generate_stock
 
     def lie(*arguments: object):
         tokens, reason = real(*arguments)
         return (tokens[0] + 1, *tokens[1:]), reason
 
-    monkeypatch.setattr("specvlm.answering.generate_stock", lie)
+    monkeypatch.setattr("specvlm.oracle.generate_stock", lie)
     result = run("compare", film, "what?", *small, "--dtype", dtype, "--arms", "loop")
     assert result.exit_code == exit_code
     assert "loop differs from stock generate from token 0 on" in result.stderr

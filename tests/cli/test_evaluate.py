@@ -125,13 +125,13 @@ def test_nothing_to_answer(evaluated: Callable, films: Path) -> None:
 def test_an_arm_that_differs(evaluated: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     import specvlm
 
-    real = specvlm.answering.generate_stock
+    real = specvlm.oracle.generate_stock
 
     def lie(*arguments: object):
         tokens, reason = real(*arguments)
         return (tokens[0] + 1, *tokens[1:]), reason
 
-    monkeypatch.setattr("specvlm.answering.generate_stock", lie)
+    monkeypatch.setattr("specvlm.oracle.generate_stock", lie)
     result, out = evaluated("--arms", "ar,specvlm")
     assert result.exit_code == 1
     assert "0: specvlm differs from token 0 on" in result.stderr

@@ -76,13 +76,13 @@ def test_what_is_asked_for_one_answer_is_an_axis_of_one(swept: Callable) -> None
 def test_a_point_that_differs(swept: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     import specvlm
 
-    real = specvlm.answering.generate_stock
+    real = specvlm.oracle.generate_stock
 
     def lie(*arguments: object):
         tokens, reason = real(*arguments)
         return (tokens[0] + 1, *tokens[1:]), reason
 
-    monkeypatch.setattr("specvlm.answering.generate_stock", lie)
+    monkeypatch.setattr("specvlm.oracle.generate_stock", lie)
     result, out = swept("--pruners", "frames", "--ratios", "0.5", "--num-samples", 1)
     assert result.exit_code == 1
     assert "0: differs at dynamic, plain; dynamic, frames, 0.5" in result.stderr

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from transformers import DynamicCache
 
-from specvlm.answering import Generation, stock_answer
+from specvlm.answering import Generation
 from specvlm.engine.stats import Stats
 from specvlm.families.releases import with_cache
 from specvlm.keeping import Held
 from specvlm.options import Options
+from specvlm.oracle import stock_answer
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM

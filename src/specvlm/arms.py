@@ -6,8 +6,9 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from specvlm.answerer import Answerer
 from specvlm.answering import Generation
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, brief
@@ -16,9 +17,6 @@ from specvlm.families.generation import prepare_generation
 from specvlm.options import Options
 from specvlm.oracle import stock_answer
 from specvlm.shared_reading import SharedReading
-
-if TYPE_CHECKING:
-    from specvlm.pipeline import SpecVLM
 
 LOOKED_UP_TOKENS = 10
 """`prompt_lookup_num_tokens` of the arm `prompt_lookup`: what transformers' own documentation uses."""
@@ -29,7 +27,7 @@ class Way:
     """One way to answer."""
 
     summary: str
-    answer: Callable[[SpecVLM, Any, str, Options], Generation] | None = None
+    answer: Callable[[Answerer, Any, str, Options], Generation] | None = None
     """None: by specvlm's own loop, which can go on from what another way has read of a video."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Options that make it what it is, whatever was asked for."""
@@ -43,7 +41,7 @@ class Way:
         return self.needs_draft and not self.may_refuse and "pruning_ratio" not in self.overrides
 
     def run(
-        self, vlm: SpecVLM, video: Any, question: str, options: Options, reading: SharedReading | None = None
+        self, vlm: Answerer, video: Any, question: str, options: Options, reading: SharedReading | None = None
     ) -> Generation:
         """`reading` is one of this video, if there is one to share. Errors: OptionError, VideoError."""
         asked = replace(options, **self.overrides)
@@ -53,7 +51,7 @@ class Way:
         return pair.generate(video, question, asked) if reading is None else reading.ask(pair, question, asked)
 
 
-def _plain(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+def _plain(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     return vlm.autoregressive(video, question, options)
 
 
@@ -61,11 +59,11 @@ def _speculation(summary: str, **overrides: Any) -> Way:
     return Way(summary, overrides=overrides)
 
 
-def _looking_up(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+def _looking_up(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     return _aided(vlm, video, question, options, {"prompt_lookup_num_tokens": LOOKED_UP_TOKENS})
 
 
-def _assisted(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+def _assisted(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     """As its documentation says: a second model and, where the models' tables differ in size, a second tokenizer."""
     draft = vlm.draft
     if draft is None or draft == "self":
@@ -78,7 +76,7 @@ def _assisted(vlm: SpecVLM, video: Any, question: str, options: Options) -> Gene
         return _aided(vlm, video, question, options, aids)
 
 
-def _aided(vlm: SpecVLM, video: Any, question: str, options: Options, aids: Mapping[str, Any]) -> Generation:
+def _aided(vlm: Answerer, video: Any, question: str, options: Options, aids: Mapping[str, Any]) -> Generation:
     """Stock `generate` with a help of its own against the wait."""
     stats = Stats()
     prompt = vlm.prepare(video, question, options, stats)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from specvlm.answerer import Answerer
+from specvlm.answering import Generation
 from specvlm.arms import Way, find
 from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
@@ -14,9 +16,6 @@ from specvlm.machine import machine, versions
 from specvlm.options import Options
 from specvlm.shared_reading import SharedReading
 from specvlm.telling import told
-
-if TYPE_CHECKING:
-    from specvlm.pipeline import Generation, SpecVLM
 
 ARMS = ("ar", "loop", "sd", "specvlm")
 """The everyday ones; `specvlm.arms` has them all."""
@@ -76,7 +75,7 @@ class Comparison:
 
 
 def compare(
-    vlm: SpecVLM,
+    vlm: Answerer,
     video: Any,
     question: str,
     options: Options | None = None,

@@ -6,14 +6,12 @@ that are measured against one another needn't each wait for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
+from specvlm.answerer import Answerer
 from specvlm.answering import Generation
 from specvlm.options import Options
 from specvlm.watching import Memory, Watched
-
-if TYPE_CHECKING:
-    from specvlm.pipeline import SpecVLM
 
 READING = ("decode_video", "preprocess", "vision_target", "prefill_target")
 """Phases that hang on the video and the target alone."""
@@ -30,7 +28,7 @@ class SharedReading:
         self._video, self._options, self._memory = video, options, Memory()
         self._spent: dict[str, float] = {}
 
-    def ask(self, vlm: SpecVLM, question: str, options: Options) -> Generation:
+    def ask(self, vlm: Answerer, question: str, options: Options) -> Generation:
         """Always of the same target, with any draft or none. Errors: OptionError, VideoError."""
         found = Watched(vlm, self._video, self._options, lambda: self._memory).ask(question, options)
         for name in READING:

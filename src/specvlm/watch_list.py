@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
+from specvlm.answerer import Answerer
 from specvlm.errors import OptionError
 from specvlm.options import Options
 from specvlm.video.identity import identity
 from specvlm.watching import SETTLED, Memory, Watched
-
-if TYPE_CHECKING:
-    from specvlm.pipeline import SpecVLM
 
 
 @final
@@ -24,7 +22,7 @@ class WatchList:
     kept at all. May be used by several threads.
     """
 
-    def __init__(self, vlm: SpecVLM, max_bytes: int) -> None:
+    def __init__(self, vlm: Answerer, max_bytes: int) -> None:
         """Errors: OptionError."""
         if max_bytes < 0:
             raise OptionError(f"max_bytes must be 0 or more, not {max_bytes}")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from specvlm import request
+from specvlm.answerer import Answerer
 from specvlm.answering import Generation, answer, require_question, whole
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
@@ -19,9 +20,6 @@ from specvlm.options import Options
 from specvlm.oracle import stock_answer
 from specvlm.prompt import Prompt
 from specvlm.video.identity import identity
-
-if TYPE_CHECKING:
-    from specvlm.pipeline import SpecVLM
 
 SETTLED = ("num_frames", "fps", "source_fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images")
 """Options that say what there is to see: every question is about the same."""
@@ -80,7 +78,7 @@ class Watched:
     target's keys and values (of the last question's system prompt: another one is read with the video again).
     """
 
-    def __init__(self, vlm: SpecVLM, video: Any, options: Options, recall: Callable[[], Memory] | None = None) -> None:
+    def __init__(self, vlm: Answerer, video: Any, options: Options, recall: Callable[[], Memory] | None = None) -> None:
         """`recall` finds what is known, which others may know too; without one, it is this object's own."""
         self._vlm, self._video, self._options = vlm, video, options
         memory = Memory()

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from specvlm import pocket
+from specvlm.answerer import Answerer
 from specvlm.answering import Generation
 from specvlm.arms import Way, find
 from specvlm.bench.renderings import markdown
@@ -220,7 +221,7 @@ class Judge:
         return behind, behind / (torch.finfo(self._target.model.dtype).eps * best.abs().clamp(min=1))
 
 
-def _twice(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+def _twice(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     """The first answer of a batch, cut where it ends: what ends sooner than its neighbour is padded."""
     stats = Stats()
     prompt = vlm.prepare(video, question, options, stats)
@@ -231,7 +232,7 @@ def _twice(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generat
     return _generation(vlm, tokens[: last + 1], reason, stats)
 
 
-def _in_pieces(vlm: SpecVLM, video: Any, question: str, options: Options) -> Generation:
+def _in_pieces(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     stats = Stats()
     prompt = vlm.prepare(video, question, options, stats)
     piece = min(PIECE, -(-prompt.num_tokens // 2))
@@ -239,7 +240,7 @@ def _in_pieces(vlm: SpecVLM, video: Any, question: str, options: Options) -> Gen
     return _generation(vlm, *generate_stock(vlm.target, prompt, options, stats, prefill_chunk_size=piece), stats)
 
 
-def _generation(vlm: SpecVLM, tokens: tuple[int, ...], reason: FinishReason, stats: Stats) -> Generation:
+def _generation(vlm: Answerer, tokens: tuple[int, ...], reason: FinishReason, stats: Stats) -> Generation:
     stats.finish(len(tokens))
     return Generation(tokens, str(vlm.target.tokenizer.decode(list(tokens))), reason, stats)
 

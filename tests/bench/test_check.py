@@ -12,9 +12,9 @@ from torch import nn
 
 from bench.small import POCKET_SHAPES, never_written, pocket_model
 from specvlm.bench import check as checks
-from specvlm.bench import shapes
 from specvlm.bench.check import Check, check, check_pair, step_seconds
 from specvlm.bench.shapes import PAIRS, Pair
+from specvlm.bench.widened.__main__ import main
 from specvlm.bench.widening import widen
 
 PAIR = Pair(POCKET_SHAPES["target"], POCKET_SHAPES["draft"], "llava_onevision")
@@ -86,17 +86,17 @@ def test_what_passes(change, passed):
 @pytest.mark.parametrize(("step", "code"), [(0.51, 0), (0.6, 1)])
 def test_the_command_tells_by_its_exit_code(step, code, monkeypatch, capsys):
     monkeypatch.setattr(checks, "check_pair", lambda pair, **options: [RIGHT, replace(RIGHT, step_seconds=step)])
-    assert shapes.main(["--pair", next(iter(PAIRS)), "--check"]) == code
+    assert main(["--pair", next(iter(PAIRS)), "--check"]) == code
     assert capsys.readouterr().out.count("ms with random weights") == 2
 
 
-@pytest.mark.filterwarnings("ignore:'specvlm.bench.shapes' found in sys.modules:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:'specvlm.bench.widened.__main__' found in sys.modules:RuntimeWarning")
 def test_run_as_a_script_it_checks_shapes_that_compare(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(checks, "check_pair", lambda pair, **options: asked.append((pair, options)) or [RIGHT])
-    monkeypatch.setattr(sys, "argv", ["shapes", "--pair", "qwen2.5-vl-7b+3b", "--check", "--cached", "40"])
+    monkeypatch.setattr(sys, "argv", ["widened", "--pair", "qwen2.5-vl-7b+3b", "--check", "--cached", "40"])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("specvlm.bench.shapes", run_name="__main__")
+        runpy.run_module("specvlm.bench.widened", run_name="__main__")
     assert stop.value.code == 0
     options = {"dtype": torch.bfloat16, "cached": 40, "steps": 7, "max_new_tokens": 32}
     assert asked == [(PAIRS["qwen2.5-vl-7b+3b"], options)]

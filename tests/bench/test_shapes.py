@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Config, Qwen2ForCausalLM
 
-from specvlm.bench import shapes
 from specvlm.bench.shapes import ON_PAPER, PAIRS, SHAPES, Shape
+from specvlm.bench.widened.__main__ import main
 
 
 def text_config(shape: Shape) -> dict:
@@ -77,7 +77,7 @@ def test_a_pair_is_named_after_both_and_the_target_is_the_larger():
 
 
 def test_without_a_pair_the_command_lists_the_shapes(capsys):
-    assert shapes.main([]) == 0
+    assert main([]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in SHAPES)
     assert "7,615,616,512" in printed
@@ -85,6 +85,6 @@ def test_without_a_pair_the_command_lists_the_shapes(capsys):
 
 def test_a_check_needs_a_pair(capsys):
     with pytest.raises(SystemExit) as stop:
-        shapes.main(["--check"])
+        main(["--check"])
     assert stop.value.code == 2
     assert "--pair" in capsys.readouterr().err

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedModel
 
-import specvlm
 from specvlm import pocket
 from specvlm.bench.blank_frames import CODED_SIZE, eyes_of, learn_detector, long_film, write_mp4
 from specvlm.bench.blindness import Detector
@@ -24,9 +23,10 @@ from specvlm.bench.pages import own_bytes, resident_bytes
 from specvlm.bench.shapes import Pair, Shape
 from specvlm.bench.widening import fill, widen
 from specvlm.families.releases import with_cache
+from specvlm.pipeline import load
 from specvlm.pocket.world import make_scene, render
 
-log = logging.getLogger("specvlm.bench.shapes")
+log = logging.getLogger("specvlm.bench.check")
 
 QUESTION = "Describe the video in detail."
 
@@ -162,7 +162,7 @@ def _same_tokens(model: PreTrainedModel, wide: PreTrainedModel, num_frames: int,
     frames, answers = render(make_scene(pocket.HELD_OUT[0]), np.arange(SHORT) / SHORT, CODED_SIZE), []
     with tempfile.TemporaryDirectory() as folder:
         for each, length in ((model, SHORT), (wide, num_frames)):
-            film, vlm = Path(folder) / f"{length}.mp4", specvlm.load(each)
+            film, vlm = Path(folder) / f"{length}.mp4", load(each)
             write_mp4(long_film(frames, length, eyes_of(vlm.target).side), film)
             answer = vlm.autoregressive(
                 film, QUESTION, num_frames=length, do_sample=False, max_new_tokens=max_new_tokens

@@ -1,22 +1,17 @@
 """Shapes of published language models: what they weigh, what a cached token weighs, and which of them make a pair.
 
-A shape is numbers only. `specvlm.bench.widening` makes a model of it that answers, and `python -m specvlm.bench.shapes`
+A shape is numbers only. `specvlm.bench.widening` makes a model of it that answers. `python -m specvlm.bench.widened`
 shows the list (`--pair NAME --check` builds a pair and proves that it costs what the real one would).
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedConfig
-
-log = logging.getLogger("specvlm.bench.shapes")
 
 
 @dataclass(frozen=True)
@@ -130,40 +125,3 @@ def table(shapes: Sequence[Shape], dtype: torch.dtype) -> str:
         weights, kv = shape.weight_bytes(dtype) / 1e9, shape.kv_bytes_per_token(dtype) / 1e3
         lines.append(f"{shape.name:22} {shape.num_parameters:14,} {weights:12.2f} {kv:13.1f}")
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns 1 when a check fails."""
-    from specvlm.bench.check import check_pair
-
-    parser = argparse.ArgumentParser(
-        prog="python -m specvlm.bench.shapes",
-        description="List published shapes; build a pair and check it.",
-    )
-    parser.add_argument("--pair", choices=list(PAIRS), help="pair to build (default: only list the shapes)")
-    parser.add_argument("--check", action="store_true", help="build the pair, and prove what it costs and answers")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--cached", type=int, default=300, help="tokens in the cache of the timed steps (default 300)")
-    parser.add_argument("--steps", type=int, default=7, help="timed steps in each of the three turns (default 7)")
-    parser.add_argument("--tokens", type=int, default=32, help="tokens of the answer to compare (default 32)")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    dtype = getattr(torch, options.dtype)
-    sys.stdout.write(table(list(SHAPES.values()), dtype) + "\n")
-    if not options.check:
-        return 0
-    if options.pair is None:
-        parser.error("--check needs --pair")
-    checks = check_pair(
-        PAIRS[options.pair], dtype=dtype, cached=options.cached, steps=options.steps, max_new_tokens=options.tokens
-    )
-    for check in checks:
-        sys.stdout.write(check.report() + "\n")
-    return 0 if all(check.passed for check in checks) else 1
-
-
-if __name__ == "__main__":
-    # Run as a script, this file has classes of its own, whose shapes equal no others.
-    from specvlm.bench import shapes
-
-    sys.exit(shapes.main())

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-import specvlm
 from specvlm import pocket
 from specvlm.engine.stats import Stats
 from specvlm.machine import machine, versions
 from specvlm.options import Options
+from specvlm.pipeline import load
 from specvlm.pocket.evaluate import put
 from specvlm.pruning import PRUNERS
 
@@ -52,7 +52,7 @@ class Line:
 
 def measure(family: str, pruners: Iterable[str], films: Sequence[Path], ratio: float, dtype: str) -> list[Line]:
     """Every film is answered by stock generate and then in each way, so that all are measured in the same minutes."""
-    vlm = specvlm.load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
+    vlm = load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
     policies = POLICIES if vlm.pair.one_tower else POLICIES[:2]
     arms = [(pruner, vision) for pruner in pruners for vision in policies]
     runs: dict[tuple[str, str], list[Stats]] = {arm: [] for arm in arms}

@@ -24,11 +24,13 @@ import numpy as np
 import torch
 from transformers import AutoProcessor
 
-from specvlm import pocket
+from specvlm import pocket, video
+from specvlm.pipeline import load
 from specvlm.pocket.film import write_mp4
 from specvlm.pocket.language import ATTRIBUTES, KINDS, ask, score
 from specvlm.pocket.models import architecture
 from specvlm.pocket.world import Scene, make_scene, render
+from specvlm.pruning import PRUNERS
 from specvlm.video import Video
 
 log = logging.getLogger("specvlm.pocket.evaluate")
@@ -47,8 +49,6 @@ def film(scene: Scene, num_frames: int) -> Video:
 
 def film_after_codec(scene: Scene, num_frames: int) -> Video:
     """The same film as an mp4, read back by the library's own loader."""
-    from specvlm import video
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         write_mp4(scene, path, fps=FILM_FPS, seconds=FILM_SECONDS)
@@ -143,9 +143,7 @@ def acceptance(
 
     The mean is over rounds: tokens emitted after the first, of all prompts, per target forward.
     """
-    import specvlm
-
-    pair = specvlm.load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
+    pair = load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
     result = {}
     for pruner, ratio, positions in arms:
         tokens = rounds = 0
@@ -207,8 +205,6 @@ def _worker() -> None:
 
 
 def main() -> None:
-    from specvlm.pruning import PRUNERS
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=pocket.FAMILIES, default="llava_onevision", help="which pair to measure")
     parser.add_argument("--films", type=int, default=300, help="held-out films to describe (default 300)")

@@ -1,0 +1,1 @@
+"""Models of published shapes that answer: `python -m specvlm.bench.widened` lists them, builds a pair and checks it."""

@@ -73,16 +73,16 @@ lock: $(uv) ## resolve every version anew, for all platforms at once: constraint
 		-o constraints-lmms-eval.txt -
 
 pocket: $(core) ## train a pocket pair anew, from where it was left (ARGS="--family qwen2_5_vl")
-	$(bin)/python -m specvlm.pocket.train $(ARGS)
+	$(bin)/python -m specvlm.pocket.recipe.train $(ARGS)
 
 pocket-eval: $(core) ## how well a pocket pair sees, and how pruning changes what is accepted
-	$(bin)/python -m specvlm.pocket.evaluate $(ARGS)
+	$(bin)/python -m specvlm.bench.pocket_pairs $(ARGS)
 
 vision: $(core) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
 
 pictures: $(tests) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
-	$(bin)/python -m specvlm.bench.pictures $(ARGS)
+	$(bin)/python -m specvlm.bench.showing.pictures $(ARGS)
 
 bench-quick: $(bench) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes
 	$(bin)/specvlm bench --pair pocket-llava_onevision $(POCKET_BENCH) --out docs/bench

@@ -12,15 +12,15 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tiny
-from specvlm import request
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.answering import request
+from specvlm.answering.options import Options
+from specvlm.answering.recipe import prepare_generation
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.stats import PHASES, Stats
 from specvlm.errors import ModelError, OptionError, VideoError
 from specvlm.families.decoder import HFDecoder
-from specvlm.families.generation import prepare_generation
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM, load
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.pruning import Pruner, PruningContext, Uniform
 
 VIDEO = tiny.video(6)

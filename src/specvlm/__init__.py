@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from specvlm.machine import version_of
 
 if TYPE_CHECKING:
-    from specvlm.answering import Generation
-    from specvlm.compare import Arm, Comparison
+    from specvlm.answering.answer import Generation
+    from specvlm.answering.options import Options
+    from specvlm.comparing.compare import Comparison
+    from specvlm.comparing.record import Arm
     from specvlm.engine.stats import Stats
     from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
     from specvlm.errors import ModelError, OptionError, SpecVLMError, VideoError
     from specvlm.integrations.transformers_generate import custom_generate
-    from specvlm.options import Options
     from specvlm.pipeline import SpecVLM, load
-    from specvlm.watch_list import WatchList
-    from specvlm.watching import Watched
+    from specvlm.watching.watch_list import WatchList
+    from specvlm.watching.watched import Watched
 
 __all__ = [
     "Arm",
@@ -41,16 +42,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "specvlm.answering": ("Generation",),
-    "specvlm.compare": ("Arm", "Comparison"),
+    "specvlm.answering.answer": ("Generation",),
+    "specvlm.comparing.compare": ("Comparison",),
+    "specvlm.comparing.record": ("Arm",),
     "specvlm.engine.stats": ("Stats",),
     "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
     "specvlm.errors": ("ModelError", "OptionError", "SpecVLMError", "VideoError"),
     "specvlm.integrations.transformers_generate": ("custom_generate",),
-    "specvlm.options": ("Options",),
+    "specvlm.answering.options": ("Options",),
     "specvlm.pipeline": ("SpecVLM", "load"),
-    "specvlm.watch_list": ("WatchList",),
-    "specvlm.watching": ("Watched",),
+    "specvlm.watching.watch_list": ("WatchList",),
+    "specvlm.watching.watched": ("Watched",),
 }
 
 __version__ = version_of("specvlm")

@@ -12,19 +12,20 @@ import torch
 from torch import nn
 from transformers import ProcessorMixin
 
-from specvlm import pocket, request
+from specvlm import pocket
 from specvlm import video as videos
-from specvlm.answering import Generation, answer, require_question, whole
-from specvlm.compare import Comparison, compare
+from specvlm.answering import request
+from specvlm.answering.answer import Generation, answer, require_question, whole
+from specvlm.answering.options import Options
+from specvlm.answering.oracle import stock_answer
+from specvlm.answering.pair import Draft, Pair, keep_one_tower
+from specvlm.comparing.compare import Comparison, compare
 from specvlm.engine.stats import Stats
 from specvlm.families import Family, PixelBudget, load_family
 from specvlm.families.loading import require_supported
-from specvlm.families.pair import Draft, Pair, keep_one_tower
-from specvlm.options import Options
-from specvlm.oracle import stock_answer
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.video.processor_sampling import processor_sampling
-from specvlm.watching import Watched
+from specvlm.watching.watched import Watched
 
 Source = str | Path | nn.Module
 

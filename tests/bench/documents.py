@@ -8,7 +8,7 @@ from typing import Any
 from specvlm.bench.growth import growths
 from specvlm.bench.limits import Limit, Standing
 from specvlm.bench.steps import OURS, STOCK, Step
-from specvlm.compare import Arm
+from specvlm.comparing.record import Arm
 
 PLAIN = Arm(
     arm="ar",

@@ -13,7 +13,7 @@ from transformers import LlavaOnevisionForConditionalGeneration, PreTrainedModel
 
 import tiny
 from specvlm import pocket
-from specvlm.bench.shapes import Shape
+from specvlm.bench.widened.shapes import Shape
 
 # Nothing is a multiple of the small models' sizes but what has to be, so that a slip in an index can't hide.
 SAME_HEADS = Shape("made up, heads alike", 112, 5, 14, 2, 8, 150, 411, tied=False)

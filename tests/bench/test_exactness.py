@@ -15,16 +15,16 @@ import pytest
 import torch
 
 import tiny
-from specvlm import arms
-from specvlm.answering import Generation
-from specvlm.arms import Way
+from specvlm.answering.answer import Generation
+from specvlm.answering.options import Options
 from specvlm.bench.exactness import FLOOR, Judge, descriptions, grid_of, main, measure
 from specvlm.bench.performance import CHAPTERS
+from specvlm.comparing import arms
+from specvlm.comparing.arms import Way
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 GREEDY = Options(do_sample=False, max_new_tokens=12)
 every_family = pytest.mark.parametrize("family", tiny.BUILDERS)

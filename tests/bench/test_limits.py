@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.documents import PLAIN
-from specvlm.answering import Generation
+from specvlm.answering.answer import Generation
 from specvlm.bench.limits import counts, standing, typical
 from specvlm.bench.roofline import Demand, Machine
 from specvlm.engine.stats import Round, Stats

@@ -6,7 +6,7 @@ import pytest
 
 from specvlm.bench.on_paper import CARD_BYTES, DTYPE, REPORTED, costs, num_cards, predict
 from specvlm.bench.roofline import PUBLISHED, Demand
-from specvlm.bench.shapes import ON_PAPER
+from specvlm.bench.widened.shapes import ON_PAPER
 
 
 @pytest.mark.parametrize("name", ON_PAPER)

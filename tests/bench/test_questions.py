@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import tiny
+from specvlm.answering.options import Options
 from specvlm.bench import questions
 from specvlm.bench.performance import CHAPTERS
 from specvlm.bench.questions import Asked, ManyQuestions, grid_of, main, measure, questions_about
 from specvlm.errors import OptionError
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 
 FILM = tiny.film(6, 1)

@@ -27,8 +27,8 @@ from specvlm.bench.roofline import (
     predicted_speedup,
     read_bandwidth,
 )
-from specvlm.bench.shapes import ON_PAPER, PAIRS, SHAPES
-from specvlm.bench.widening import widen
+from specvlm.bench.widened.shapes import ON_PAPER, PAIRS, SHAPES
+from specvlm.bench.widened.widening import widen
 from specvlm.engine.decoder import Embeds
 
 BF16 = torch.bfloat16

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import tiny
+from specvlm.answering.options import Options
 from specvlm.bench.stock_reading import StockReading
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 
 FILM = tiny.film(6, 1)

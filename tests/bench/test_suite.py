@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from bench.small import POCKET_SHAPES
+from specvlm.answering.options import Options
 from specvlm.bench import suite
-from specvlm.bench.footage import shoot
-from specvlm.bench.report import grids
 from specvlm.bench.roofline import Machine
-from specvlm.bench.shapes import PAIRS, Pair
-from specvlm.bench.subjects import NAMES, Subject, build, widened, without_end
+from specvlm.bench.showing.report import grids
 from specvlm.bench.suite import Setup, measure
-from specvlm.compare import compare
+from specvlm.bench.widened.footage import shoot
+from specvlm.bench.widened.shapes import PAIRS, Pair
+from specvlm.bench.widened.subjects import NAMES, Subject, build, widened, without_end
+from specvlm.comparing.compare import compare
 from specvlm.errors import OptionError
-from specvlm.options import Options
 
 MACHINE = Machine("made up", 1e10, 1e11)
 ARMS = ("ar", "loop", "assisted", "specvlm@0.5", "specvlm@0.9")

@@ -17,9 +17,9 @@ from PIL import Image
 
 import specvlm
 import video_zoo
-from specvlm.arms import WAYS
-from specvlm.compare import Arm
-from specvlm.options import Options
+from specvlm.answering.options import Options
+from specvlm.comparing.arms import WAYS
+from specvlm.comparing.record import Arm
 from specvlm.pipeline import SpecVLM
 from specvlm.pruning import PRUNERS
 
@@ -176,13 +176,13 @@ def test_compare_tells_what_stock_transformers_could_not_run(
 def test_an_answer_that_differs(
     run: Callable, film: Path, small: list, monkeypatch: pytest.MonkeyPatch, dtype: str, exit_code: int
 ):
-    real = specvlm.oracle.generate_stock
+    real = specvlm.answering.oracle.generate_stock
 
     def lie(*arguments: object):
         tokens, reason = real(*arguments)
         return (tokens[0] + 1, *tokens[1:]), reason
 
-    monkeypatch.setattr("specvlm.oracle.generate_stock", lie)
+    monkeypatch.setattr("specvlm.answering.oracle.generate_stock", lie)
     result = run("compare", film, "what?", *small, "--dtype", dtype, "--arms", "loop")
     assert result.exit_code == exit_code
     assert "loop differs from stock generate from token 0 on" in result.stderr
@@ -201,7 +201,7 @@ def test_pruners(run: Callable):
 def test_demo(run: Callable, pair: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("specvlm.pocket.path", lambda family, role: pair / role)
     monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number: video_zoo.write(path, 12))
-    monkeypatch.setattr("specvlm.options.Options", partial(Options, max_new_tokens=12))
+    monkeypatch.setattr("specvlm.answering.options.Options", partial(Options, max_new_tokens=12))
     result = run("demo", "--repeats", 1)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("> Describe the video in detail.\n")

@@ -12,9 +12,9 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from specvlm.answering.options import Options
 from specvlm.cli import app
 from specvlm.cli.options import ONLY_IN_PYTHON, Answer, spread
-from specvlm.options import Options
 
 GIVEN = {
     "plan": "fixed",

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.caches.kv_cache import KVCache, TreeCache
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import KVCache, TreeCache
 
 Positions = tuple[tuple[int, ...], ...]
 

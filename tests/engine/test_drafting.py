@@ -10,8 +10,8 @@ from torch import Tensor
 
 from engine.fakes import FakeDecoder, Language, Seen, behind, embeds, prompt_positions, seen_in
 from engine.trees import Grown, Path, branch, emitted, grow, shape, shape_options, words
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.drafting import ModelDrafter, NoDrafter
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.tree import PAPER_TREE, DraftTree, DynamicTree, TreeShape, chain
 from specvlm.engine.verification import Verdict
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.fakes import FakeDecoder, Language, Seen, behind, embeds, prompt_positions
 from engine.trees import Path, branch, emitted, grow, shape, shape_options
-from specvlm.engine.borrowed_cache import BorrowedCache
+from specvlm.engine.caches.borrowed_cache import BorrowedCache
 from specvlm.engine.loop import decode, first_token, prefill
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.self_drafting import SelfDrafter

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 import tiny
-from specvlm.engine.borrowed_cache import BorrowedCache, BorrowedLayer
+from specvlm.engine.caches.borrowed_cache import BorrowedCache, BorrowedLayer
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.drafting import NoDrafter
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.loop import decode, first_token, prefill
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.self_drafting import SelfDrafter
 from specvlm.engine.sequence import Sequence, Stopping
 from specvlm.engine.tree import PAPER_TREE, DraftTree
 from specvlm.families import Family
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 FAMILIES = ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"]
 TREE = DraftTree((5, 6, 7, 8, 9, 10), (-1, 0, 0, 1, 2, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.sequence import Sequence, Stopping
 

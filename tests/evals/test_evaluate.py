@@ -13,6 +13,7 @@ from PIL import Image
 import specvlm
 import video_zoo
 from specvlm import video as videos
+from specvlm.answering.options import Options
 from specvlm.engine.stats import Round, Stats
 from specvlm.engine.tree import DraftTree
 from specvlm.errors import OptionError, VideoError
@@ -20,7 +21,6 @@ from specvlm.evals.evaluate import Job, Record, Worker, emitted_per_round, evalu
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.spans import footage, within
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from specvlm.video.sampling import Timeline
 from tiny import llava_model, llava_processor, noised
@@ -125,7 +125,7 @@ class TestErrors:
         def fails(*given: object) -> None:
             raise MemoryError("no\nroom")
 
-        monkeypatch.setattr("specvlm.request._draft_by_model", fails)
+        monkeypatch.setattr("specvlm.answering.request._draft_by_model", fails)
         records = evaluated(vlm, sample)
         assert [(record["arm"], record["error"]) for record in records] == [
             ("ar", None),
@@ -139,7 +139,7 @@ class TestErrors:
         def interrupts(*given: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("specvlm.request._draft_by_model", interrupts)
+        monkeypatch.setattr("specvlm.answering.request._draft_by_model", interrupts)
         with pytest.raises(KeyboardInterrupt):
             evaluated(vlm, sample)
 

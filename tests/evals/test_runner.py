@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from evals.records import CONFIG, answered, failed
+from specvlm.answering.options import Options
 from specvlm.evals.evaluate import Job, Record, measured_against
 from specvlm.evals.run_folder import open_run, read_run
 from specvlm.evals.runner import pending, run
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import MLVU, Task
-from specvlm.options import Options
 
 ASKED, [SESSION] = CONFIG["asked"], CONFIG["sessions"]
 SETTING = Setting(Options(pruning_ratio=0.9))

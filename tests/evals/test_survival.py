@@ -13,17 +13,17 @@ import pytest
 from evals.layouts import film
 from evals.records import CONFIG, answered
 from evals.test_runner import SAMPLES, SETTING, answers
+from specvlm.answering.options import Options
 from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Job, Record
 from specvlm.evals.experiment import Experiment
-from specvlm.evals.metrics import metrics_of
-from specvlm.evals.report import report_html
+from specvlm.evals.reporting.metrics import metrics_of
+from specvlm.evals.reporting.report import report_html
 from specvlm.evals.run_folder import open_run, read_run
 from specvlm.evals.runner import pending, run
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import Folder, Task, make_task
-from specvlm.options import Options
 
 NAME = os.fsdecode(b"caf\xe9.mp4")
 """A name that is no UTF-8, as Python has it: with half a letter."""
@@ -274,7 +274,7 @@ class TestReports:
         def fail(*_: object) -> str:
             raise RuntimeError("no ink")
 
-        monkeypatch.setattr("specvlm.evals.plots.phases", fail)
+        monkeypatch.setattr("specvlm.evals.reporting.plots.phases", fail)
         experiment = Experiment(
             task="folder", task_options={"data": str(films)}, settings=(Setting(Options(), ("ar",)),)
         )

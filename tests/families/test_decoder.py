@@ -12,8 +12,8 @@ from torch import Tensor
 import tiny
 from engine.trees import all_parents, words
 from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.loop import prefill
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.sequence import Sequence, Stopping
@@ -21,7 +21,7 @@ from specvlm.engine.tree import PAPER_TREE, DraftTree
 from specvlm.errors import ModelError
 from specvlm.families import Family
 from specvlm.families.decoder import HFDecoder
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 EXACT = {torch.float64: 1e-11, torch.float32: 1e-4}
 HEADS = [(4, 2), (4, 4), (4, 1), (7, 1)]

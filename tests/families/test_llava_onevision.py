@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tiny
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family
 from specvlm.families import llava_onevision as module
 from specvlm.families.llava_onevision import LlavaOnevision
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 VIDEO = tiny.video(6)

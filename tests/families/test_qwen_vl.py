@@ -20,7 +20,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, PixelBudget
 from specvlm.families import qwen_vl as module
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 QUESTION = "what happens in the video ?"

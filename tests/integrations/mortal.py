@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import specvlm
+from specvlm.answering.options import Options
 from specvlm.engine.stats import Stats
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 FATAL = "what kills?"
 

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 import specvlm
+from specvlm.answering.options import Options
 from specvlm.errors import OptionError
 from specvlm.evals.experiment import Experiment
 from specvlm.evals.runner import local
 from specvlm.evals.settings import Setting
-from specvlm.options import Options
 from specvlm.pocket import HELD_OUT, demo_video
 from specvlm.pocket.language import describe
 from specvlm.pocket.world import make_scene

@@ -19,6 +19,7 @@ import specvlm
 import video_zoo
 from evals.records import answered
 from integrations import mortal
+from specvlm.answering.options import Options
 from specvlm.cli import app
 from specvlm.errors import ModelError, OptionError
 from specvlm.evals.evaluate import Job, Record
@@ -27,7 +28,6 @@ from specvlm.evals.runner import key_of, local
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.integrations.ray_data import MAX_ATTEMPTS, OBJECT_STORE, gather, ray_data
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from tiny import llava_model, llava_processor, noised
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from specvlm.options import Options
+from specvlm.answering.options import Options
 from specvlm.pipeline import Generation, SpecVLM
 
 Same = Callable[..., Generation]

@@ -10,7 +10,7 @@ import torch
 import tiny
 from parity.pairs import pair
 from specvlm.engine import drafting, growing, sequence, tree
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.families.decoder import HFDecoder
 from specvlm.pipeline import Generation
 
@@ -47,7 +47,7 @@ def test_positions_that_count_nodes_instead_of_depths(monkeypatch: pytest.Monkey
 
 def test_positions_that_are_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "specvlm.request.Sequence",
+        "specvlm.answering.request.Sequence",
         lambda **fields: sequence.Sequence(**{**fields, "next_position": fields["next_position"] + 1}),
     )
     assert differences() > 0

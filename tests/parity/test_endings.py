@@ -54,7 +54,7 @@ def test_stop_strings_wherever_they_fall(same, start: int, sampled: dict) -> Non
 
 def test_an_answer_longer_than_its_cache(same, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caches are made too small on purpose, and grow."""
-    monkeypatch.setattr("specvlm.request.MAX_PREALLOCATED_TOKENS", 4)
+    monkeypatch.setattr("specvlm.answering.request.MAX_PREALLOCATED_TOKENS", 4)
     answer = same(pair("close"), VIDEO, max_new_tokens=300, **PERFECT)
     assert len(answer.token_ids) == 300
 

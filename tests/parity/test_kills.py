@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from specvlm.answering.options import Options
 from specvlm.evals.experiment import Experiment
-from specvlm.evals.metrics import metrics_of
+from specvlm.evals.reporting.metrics import metrics_of
 from specvlm.evals.run_folder import Run, read_run
 from specvlm.evals.runner import local
 from specvlm.evals.settings import Setting
-from specvlm.options import Options
 from specvlm.pipeline import load
 
 NUM_KILLS = 20

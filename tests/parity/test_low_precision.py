@@ -9,9 +9,9 @@ import torch
 
 import tiny
 from parity.pairs import EVERY_RUN, pair
+from specvlm.answering.options import Options
 from specvlm.bench.exactness import Judge
 from specvlm.engine.stats import Stats
-from specvlm.options import Options
 
 LIMIT = 4
 """Units of rounding: what three layers and the head, each of a few steps, may come to."""

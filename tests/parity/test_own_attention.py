@@ -129,7 +129,7 @@ def test_so_it_is_at_the_drop_in(register):
 
 @pytest.mark.parametrize("attention", ["mine", "sdpa"])
 def test_unchecked_answers_would_differ(register, monkeypatch, attention):
-    monkeypatch.setattr("specvlm.families.pair.check_forwards", lambda target, draft: None, raising=False)
+    monkeypatch.setattr("specvlm.answering.pair.check_forwards", lambda target, draft: None, raising=False)
     monkeypatch.setattr("specvlm.families.decoder.refuse_foreign", lambda *asked: None, raising=False)
     register(attention, sharper)
     vlm = tiny.pair(model := asking_for(attention), tiny.noised(model, 0.02))

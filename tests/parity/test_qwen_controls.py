@@ -13,13 +13,13 @@ import torch
 import tiny
 from parity.pairs import every_family, pair
 from parity.scenes import SCENES, Scene
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.families import Family
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.releases import cache_in
 from specvlm.pipeline import SpecVLM
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 FULL = {"pruning_ratio": 0.0, "tree": "paper", "max_new_tokens": 31}
 deep_families = pytest.mark.parametrize("family", ["qwen3_vl", pytest.param("qwen3_vl_moe", marks=pytest.mark.parity)])

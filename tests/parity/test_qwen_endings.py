@@ -67,7 +67,7 @@ def test_stop_strings_wherever_they_fall(same, family: str, sampled: dict) -> No
 @every_family
 def test_an_answer_longer_than_its_cache(same, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caches are made too small on purpose, and grow: the borrowed one of a self-draft too."""
-    monkeypatch.setattr("specvlm.request.MAX_PREALLOCATED_TOKENS", 4)
+    monkeypatch.setattr("specvlm.answering.request.MAX_PREALLOCATED_TOKENS", 4)
     for name in ("close", "self"):
         answer = same(pair(name, family=family), FILM, max_new_tokens=80, **PERFECT)
         assert len(answer.token_ids) > 25

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import tiny
+from specvlm.answering.options import Options
 from specvlm.engine.stats import Stats
 from specvlm.families.decoder import HFDecoder
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 
 FILM = tiny.film(6, 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from many_questions import check_turns, watcher
+from watching.many_questions import check_turns, watcher
 
 pytestmark = pytest.mark.parity
 

@@ -13,9 +13,9 @@ import torch
 import specvlm
 from planning.worlds import machine
 from specvlm import pocket
-from specvlm.answering import Generation
+from specvlm.answering.answer import Generation
+from specvlm.answering.pair import Draft
 from specvlm.families import Family
-from specvlm.families.pair import Draft
 from specvlm.pipeline import SpecVLM
 from specvlm.planning import measuring
 from specvlm.planning.costs import PairCosts

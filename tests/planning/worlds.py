@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.stats import Round, Stats
 from specvlm.engine.tree import DraftTree, Growth, TreeShape
 from specvlm.planning.costs import Costs, PairCosts

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoProcessor
 
 from specvlm import pocket
-from specvlm.pocket.data import normalise, pack
-from specvlm.pocket.evaluate import FILM_SECONDS, Reader, film
+from specvlm.bench.pocket_pairs import FILM_SECONDS, Reader, film
 from specvlm.pocket.language import ask, score
-from specvlm.pocket.models import architecture
+from specvlm.pocket.recipe.data import normalise, pack
+from specvlm.pocket.recipe.models import architecture
 from specvlm.pocket.world import make_scene
 
 

@@ -24,27 +24,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from specvlm import pocket
-from specvlm.answerer import Answerer
-from specvlm.answering import Generation
-from specvlm.arms import Way, find
-from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Grid, keep
-from specvlm.bench.subjects import NAMES, build
-from specvlm.compare import first_divergence
+from specvlm.answering.answer import Generation
+from specvlm.answering.answerer import Answerer
+from specvlm.answering.options import Options
+from specvlm.answering.oracle import generate_stock
+from specvlm.answering.recipe import prepare_generation
+from specvlm.bench.pocket_pairs import film
+from specvlm.bench.showing.renderings import markdown
+from specvlm.bench.showing.report import Grid, keep
+from specvlm.bench.widened.subjects import NAMES, build
+from specvlm.comparing.arms import Way, find
+from specvlm.comparing.record import first_divergence
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
-from specvlm.families.generation import prepare_generation
 from specvlm.families.releases import cache_in, refuse_wrong_chunks, with_cache
 from specvlm.machine import machine, versions
-from specvlm.options import Options
-from specvlm.oracle import generate_stock
 from specvlm.pipeline import SpecVLM
-from specvlm.pocket.evaluate import film
 from specvlm.pocket.language import ask
 from specvlm.pocket.world import make_scene
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 log = logging.getLogger("specvlm.bench.exactness")
@@ -260,7 +260,7 @@ def measure(
 ) -> Exactness:
     """Answer every question about its video greedily: by stock generate and its noise floor, and in `arms`.
 
-    Errors: OptionError for options that sample, or an arm that `specvlm.arms` doesn't have.
+    Errors: OptionError for options that sample, or an arm that `specvlm.comparing.arms` doesn't have.
     """
     options = options or Options(do_sample=False)
     if options.do_sample is not False:
@@ -308,7 +308,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=20, help="held-out films to describe (default 20)")
     parser.add_argument("--frames", type=int, default=16, help="frames a film (default 16)")
     parser.add_argument("--tokens", type=int, default=256, help="most tokens of an answer (default 256)")
-    parser.add_argument("--arms", nargs="+", default=["loop", "sd", "specvlm", "strict"], help="ways of specvlm.arms")
+    parser.add_argument(
+        "--arms", nargs="+", default=["loop", "sd", "specvlm", "strict"], help="ways of specvlm.comparing.arms"
+    )
     parser.add_argument("--out", type=Path, help="write exactness-PAIR-DTYPE.json there, for docs/performance.md")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     given = parser.parse_args(arguments)

@@ -9,7 +9,7 @@ import numpy as np
 
 from specvlm.bench.roofline import Number
 from specvlm.bench.steps import OURS, Step
-from specvlm.compare import Arm
+from specvlm.comparing.record import Arm
 
 PROMPT = "prompt tokens"
 ANSWER = "answer tokens"

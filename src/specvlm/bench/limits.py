@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from specvlm.answering import Generation
+from specvlm.answering.answer import Generation
 from specvlm.bench.roofline import Answer, Demand, Machine, bounds, limit_seconds, phases
-from specvlm.compare import Arm
+from specvlm.comparing.record import Arm
 from specvlm.engine.stats import Stats
 
 

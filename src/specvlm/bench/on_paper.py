@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from specvlm.bench.roofline import PUBLISHED, Demand, Machine
-from specvlm.bench.shapes import ON_PAPER, Pair, Shape
+from specvlm.bench.widened.shapes import ON_PAPER, Pair, Shape
 from specvlm.engine.tree import PAPER_TREE
 from specvlm.planning.costs import Costs, PairCosts
 from specvlm.planning.prediction import Expected, best, expected

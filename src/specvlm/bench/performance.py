@@ -9,8 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from specvlm.bench import exactness, questions
-from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Document, Grid, grids, growth, introduction, limits, phases, speeds, stem, steps
+from specvlm.bench.showing.renderings import markdown
+from specvlm.bench.showing.report import (
+    Document,
+    Grid,
+    grids,
+    growth,
+    introduction,
+    limits,
+    phases,
+    speeds,
+    stem,
+    steps,
+)
 
 PAGE = Path("docs/performance.md")
 FOLDER = Path("docs/bench")

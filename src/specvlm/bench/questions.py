@@ -22,16 +22,16 @@ from typing import Any
 import torch
 
 from specvlm import pocket
-from specvlm.answering import Generation
-from specvlm.bench.footage import shoot
-from specvlm.bench.renderings import markdown
-from specvlm.bench.report import Grid, keep
+from specvlm.answering.answer import Generation
+from specvlm.answering.options import Options
+from specvlm.bench.showing.renderings import markdown
+from specvlm.bench.showing.report import Grid, keep
 from specvlm.bench.stock_reading import StockReading
-from specvlm.bench.subjects import NAMES, build
-from specvlm.compare import first_divergence
+from specvlm.bench.widened.footage import shoot
+from specvlm.bench.widened.subjects import NAMES, build
+from specvlm.comparing.record import first_divergence
 from specvlm.errors import OptionError
 from specvlm.machine import machine, versions
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
 from specvlm.pocket.language import KINDS, ask
 from specvlm.pocket.world import make_scene

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from specvlm.bench.noise import Noise
-from specvlm.bench.shapes import Shape
+from specvlm.bench.widened.noise import Noise
+from specvlm.bench.widened.shapes import Shape
 
 Number = float | int  # beartype: an int is no float
 

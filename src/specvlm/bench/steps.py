@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Decoder
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family
 from specvlm.families.releases import with_cache

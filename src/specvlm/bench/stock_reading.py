@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from transformers import DynamicCache
 
-from specvlm.answering import Generation
+from specvlm.answering.answer import Generation
+from specvlm.answering.options import Options
+from specvlm.answering.oracle import stock_answer
 from specvlm.engine.stats import Stats
 from specvlm.families.releases import with_cache
-from specvlm.keeping import Held
-from specvlm.options import Options
-from specvlm.oracle import stock_answer
+from specvlm.watching.kept import Held
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM

@@ -16,19 +16,21 @@ from typing import Any
 
 import torch
 
-from specvlm.arms import find
-from specvlm.bench import footage, roofline
-from specvlm.bench.footage import TRAINED_FRAMES, Footage
+from specvlm.answering.options import Options
+from specvlm.bench import roofline
 from specvlm.bench.growth import growths
 from specvlm.bench.limits import standing, typical
 from specvlm.bench.roofline import Demand, Machine
-from specvlm.bench.shapes import PAIRS
 from specvlm.bench.steps import ROWS, Step, measure_steps
-from specvlm.bench.subjects import Subject, build, require, without_end
-from specvlm.compare import Comparison, compare, document
+from specvlm.bench.widened import footage
+from specvlm.bench.widened.footage import TRAINED_FRAMES, Footage
+from specvlm.bench.widened.shapes import PAIRS
+from specvlm.bench.widened.subjects import Subject, build, require, without_end
+from specvlm.comparing.arms import find
+from specvlm.comparing.compare import Comparison, compare
+from specvlm.comparing.record import document
 from specvlm.errors import OptionError
 from specvlm.families import Family
-from specvlm.options import Options
 
 ARMS = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "chain", "paper", "auto")
 RATIOS = (0.9,)
@@ -59,7 +61,7 @@ class Setup:
     repeats: int = REPEATS
     exact_length: bool = False
     share_reading: bool = False
-    """Whether the arms of a turn share one reading of the video (`specvlm.shared_reading`)."""
+    """Whether the arms of a turn share one reading of the video (`specvlm.watching.shared_reading`)."""
     rows: tuple[int, ...] = ROWS
     cached: tuple[int, ...] = ()
     """Behind how many tokens single forwards are measured; none: behind few, and behind the longest prompt."""

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from specvlm import pocket
+from specvlm.answering.options import Options
+from specvlm.bench.pocket_pairs import put
 from specvlm.engine.stats import Stats
 from specvlm.machine import machine, versions
-from specvlm.options import Options
 from specvlm.pipeline import load
-from specvlm.pocket.evaluate import put
 from specvlm.pruning import PRUNERS
 
 log = logging.getLogger("specvlm.bench.vision")

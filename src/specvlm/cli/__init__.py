@@ -8,18 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 import specvlm
-from specvlm.cli.bench import bench
-from specvlm.cli.compare import compare
-from specvlm.cli.convert import convert
-from specvlm.cli.demo import demo
+from specvlm.cli.commands.bench import bench
+from specvlm.cli.commands.compare import compare
+from specvlm.cli.commands.convert import convert
+from specvlm.cli.commands.demo import demo
+from specvlm.cli.commands.evaluate import evaluate
+from specvlm.cli.commands.explain import explain
+from specvlm.cli.commands.generate import generate
+from specvlm.cli.commands.plan import plan
+from specvlm.cli.commands.pruners import pruners
+from specvlm.cli.commands.report import report
+from specvlm.cli.commands.sweep import sweep
 from specvlm.cli.ending import ending
-from specvlm.cli.evaluate import evaluate
-from specvlm.cli.explain import explain
-from specvlm.cli.generate import generate
-from specvlm.cli.plan import plan
-from specvlm.cli.pruners import pruners
-from specvlm.cli.report import report
-from specvlm.cli.sweep import sweep
 
 
 class _Commands(TyperGroup):

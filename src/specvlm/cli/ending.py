@@ -12,8 +12,8 @@ from typing import TextIO
 
 import typer
 
+from specvlm.comparing.telling import shortage, told
 from specvlm.errors import SpecVLMError, brief
-from specvlm.telling import shortage, told
 
 DIFFERS = 1
 """An answer differs from stock generate's where it must not. Nothing else ends with it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from specvlm.cli.screen import waiting
 
 if TYPE_CHECKING:
-    from specvlm.options import Options
+    from specvlm.answering.options import Options
 
 
 def opened(video: str) -> str | bytes:
@@ -27,7 +27,7 @@ def look_at(source: str | bytes | None, options: Options, *questions: str) -> No
                 video.load(each, fps=options.fps, max_frames=1, source_fps=options.source_fps)
         for each in options.images:
             video.load_image(each)
-        from specvlm.answering import require_question  # behind the videos: it waits for transformers
+        from specvlm.answering.answer import require_question  # behind the videos: it waits for transformers
 
         for question in questions:
             require_question(question)

@@ -21,7 +21,7 @@ from specvlm.cli.screen import silence, waiting
 from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
-    from specvlm.options import Options
+    from specvlm.answering.options import Options
     from specvlm.pipeline import SpecVLM
 
 Json = Annotated[
@@ -113,7 +113,7 @@ class Models(Bundle):
     def require(self, arms: Iterable[str], repeats: int = 1) -> None:
         """Errors: OptionError for arms that can't be run, before anything is loaded."""
         with waiting("Loading"):
-            from specvlm.compare import checked
+            from specvlm.comparing.compare import checked
 
             checked(arms, repeats, has_draft=self.have_draft)
 
@@ -149,7 +149,7 @@ ONLY_IN_PYTHON = ("history",)
 
 
 def _options_of_an_answer() -> Iterator[inspect.Parameter]:
-    source = files("specvlm").joinpath("options.py").read_text(encoding="utf-8")
+    source = files("specvlm.answering").joinpath("options.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and node.name == "Options":
             for field, after in pairwise(node.body):
@@ -175,7 +175,7 @@ class Answer(Bundle):
 
     def options(self) -> Options:
         """Errors: OptionError."""
-        from specvlm.options import Options
+        from specvlm.answering.options import Options
 
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.items()

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
 
-from specvlm.arms import find
-from specvlm.compare import Arm
+from specvlm.comparing.arms import find
+from specvlm.comparing.record import Arm
 from specvlm.engine.stats import Stats
 
 ACCEPTANCE = (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from specvlm.engine.lending import Borrower
+from specvlm.engine.kernels.lending import Borrower
 
 AttentionFunction = Callable[..., tuple[Tensor, Any]]
 """What transformers' AttentionInterface holds: (module, query, key, value, attention_mask, **more)."""

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
-from specvlm.engine.kv_cache import KVCache, TreeCache
+from specvlm.engine.caches.kv_cache import KVCache, TreeCache
 
 
 @dataclass(frozen=True, eq=False)

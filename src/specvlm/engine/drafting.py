@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.growing import Grower, Grown
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.tree import DraftTree, TreeShape
 from specvlm.engine.verification import Verdict
 

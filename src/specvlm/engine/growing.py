@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from specvlm.engine.caches.kv_cache import KVCache
 from specvlm.engine.decoder import Decoder
-from specvlm.engine.kv_cache import KVCache
 from specvlm.engine.tree import DraftTree, Growth, TreeShape
 
 

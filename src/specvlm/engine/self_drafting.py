@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specvlm.engine.borrowed_cache import BorrowedCache
+from specvlm.engine.caches.borrowed_cache import BorrowedCache
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.drafting import Drafter
 from specvlm.engine.growing import Grower, Grown

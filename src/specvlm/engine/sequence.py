@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from specvlm.engine.kv_cache import TreeCache
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.sampling import Chooser
 from specvlm.engine.stats import Stats
 

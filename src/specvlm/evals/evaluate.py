@@ -7,18 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from specvlm.arms import find
-from specvlm.compare import WARM_UP_TOKENS, first_divergence, record
+from specvlm.answering.options import Options
+from specvlm.comparing.arms import find
+from specvlm.comparing.compare import WARM_UP_TOKENS
+from specvlm.comparing.record import first_divergence, record
+from specvlm.comparing.telling import told
 from specvlm.engine.stats import Stats, reset_peak_memory
 from specvlm.errors import VideoError
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.spans import footage
-from specvlm.options import Options
-from specvlm.telling import told
 
 if TYPE_CHECKING:
-    from specvlm.answering import Generation
+    from specvlm.answering.answer import Generation
     from specvlm.pipeline import SpecVLM
 
 Record = dict[str, Any]

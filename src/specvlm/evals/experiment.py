@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 
+from specvlm.comparing.telling import told
 from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Record
-from specvlm.evals.metrics import metrics_of
-from specvlm.evals.report import new_environment, report_html
+from specvlm.evals.reporting.metrics import metrics_of
+from specvlm.evals.reporting.report import new_environment, report_html
 from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import TASKS, Task, make_task
 from specvlm.machine import machine, versions
-from specvlm.telling import told
 
 FORMAT = 1
 """Of the files in a run's folder."""

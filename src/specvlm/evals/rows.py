@@ -12,9 +12,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, final
 
+from specvlm.comparing.telling import told
 from specvlm.errors import OptionError, brief
 from specvlm.evals.decoding import encoding_of, text_of, wanted
-from specvlm.telling import told
 
 QUOTED = 80
 """Most characters of a row that a message quotes."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from specvlm.comparing.telling import told
 from specvlm.errors import OptionError
 from specvlm.evals.evaluate import Job, Record, Worker, failed
 from specvlm.evals.run_folder import RunFolder
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import Task
-from specvlm.telling import told
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-from specvlm.arms import find
+from specvlm.answering.options import Options
+from specvlm.comparing.arms import find
 from specvlm.errors import OptionError
-from specvlm.options import Options
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -18,7 +18,7 @@ DEFAULT = "default"
 @final
 @dataclass(frozen=True)
 class Setting:
-    """Options that every sample is asked with in some of `specvlm.arms`, under a name that its records carry.
+    """Options that every sample is asked with in some of `specvlm.comparing.arms`, under a name that its records carry.
 
     The arm `ar` runs first, for the others are compared with it. Answers are greedy and seeded unless asked otherwise:
     a benchmark measures the model, and arms have to throw the same dice.

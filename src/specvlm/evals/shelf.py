@@ -10,8 +10,8 @@ from typing import final
 
 from specvlm.errors import VideoError, brief
 from specvlm.evals.run_folder import is_run
-from specvlm.video.addresses import resolved
-from specvlm.video.doors import existing
+from specvlm.video.files.addresses import resolved
+from specvlm.video.files.doors import existing
 from specvlm.video.probing import is_called_a_video, is_video, suffixes
 from specvlm.video.stills import PICTURES
 

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from specvlm import video as videos
+from specvlm.answering.options import Options
 from specvlm.errors import VideoError
 from specvlm.evals.sample import Sample
-from specvlm.options import Options
 from specvlm.video.processor_sampling import processor_sampling
 from specvlm.video.sampling import Choose, Timeline
 

@@ -13,15 +13,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from specvlm.answering import Generation
+from specvlm.answering.answer import Generation
+from specvlm.answering.options import Options
+from specvlm.answering.text import TextStream
 from specvlm.engine.stats import Round, Stats
 from specvlm.errors import OptionError
 from specvlm.explain.places import grid_of
 from specvlm.explain.reading import Reading, watched
 from specvlm.families import Family
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
-from specvlm.text import TextStream
 from specvlm.video import Video
 
 Origin = Literal["first", "drafted", "own"]

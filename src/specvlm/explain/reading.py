@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from specvlm.answering.options import Options
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.stats import Stats
 from specvlm.families import Family
-from specvlm.options import Options
 from specvlm.pipeline import SpecVLM
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 from specvlm.pruning import Pruner, PruningContext
 
 

@@ -11,7 +11,7 @@ from transformers.utils.hub import cached_file
 from transformers.utils.import_utils import is_peft_available
 
 from specvlm.errors import ModelError
-from specvlm.families.model_objects import refuse_adapters
+from specvlm.families.checks.model_objects import refuse_adapters
 
 CONFIG = "adapter_config.json"
 PROCESSOR_CONFIGS = ("processor_config.json", "preprocessor_config.json")

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixi
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.decoder import HFDecoder
-from specvlm.prompt import PositionPolicy, Prompt
+from specvlm.prompts.prompt import PositionPolicy, Prompt
 from specvlm.video import Video
 
 Turn = tuple[str, str]

@@ -21,16 +21,16 @@ from specvlm.engine.attention import (
     lend_attention,
     seen_by_each,
 )
+from specvlm.engine.caches.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.engine.decoder import Embeds
-from specvlm.engine.kv_cache import KVCache, TreeCache, refuse_unless_rollable
-from specvlm.engine.packed_products import PackedWeights, pack
-from specvlm.engine.thin_attention import hiding_columns, thin_attention
-from specvlm.engine.thin_attention import pays as thin_attention_pays
-from specvlm.engine.thin_products import thin_products
+from specvlm.engine.kernels.packed_products import PackedWeights, pack
+from specvlm.engine.kernels.thin_attention import hiding_columns, thin_attention
+from specvlm.engine.kernels.thin_attention import pays as thin_attention_pays
+from specvlm.engine.kernels.thin_products import thin_products
 from specvlm.errors import ModelError
-from specvlm.families.frequencies import reach_of
+from specvlm.families.checks.frequencies import reach_of
+from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
 from specvlm.families.releases import cache_name
-from specvlm.families.stock_attention import refuse_foreign, refuse_odd_keywords
 
 
 class HFDecoder:

@@ -19,8 +19,8 @@ from transformers import (
 from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.adapters import base_of_adapter, holds_processor
 from specvlm.families.base import Family
+from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.llava_onevision import LlavaOnevision
-from specvlm.families.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen2_vl import Qwen2VL
 from specvlm.families.qwen3_vl import Qwen3VL

@@ -9,7 +9,7 @@ import torch
 
 from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.families.base import Family, Seen
-from specvlm.prompt import Prompt
+from specvlm.prompts.prompt import Prompt
 
 
 @final

@@ -18,11 +18,11 @@ from lmms_eval.models.registry_v2 import ModelManifest  # type: ignore[import-no
 from PIL import Image
 from tqdm import tqdm
 
+from specvlm.answering.options import Options
 from specvlm.errors import OptionError
-from specvlm.options import Options
 
 if TYPE_CHECKING:
-    from specvlm.answering import Generation
+    from specvlm.answering.answer import Generation
 
 manifest = ModelManifest("specvlm", simple_class_path=f"{__name__}.SpecVLMForLmmsEval")
 

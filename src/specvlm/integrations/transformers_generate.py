@@ -19,18 +19,18 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList,
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStringCriteria
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
-from specvlm import request
+from specvlm.answering import request
+from specvlm.answering.options import Options, SelfScope, TreeName, VisionPolicy
+from specvlm.answering.pair import Pair, check_forwards, check_layout
+from specvlm.answering.recipe import Recipe
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, family_of
-from specvlm.families.generation import Recipe
+from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.loading import name_of
-from specvlm.families.model_objects import refuse_unless_followed, unwrapped
-from specvlm.families.pair import Pair, check_forwards, check_layout
 from specvlm.families.releases import CACHE_NAMES, cache_name, refuse_wrong_chunks
-from specvlm.options import Options, SelfScope, TreeName, VisionPolicy
-from specvlm.prompt import PositionPolicy, Prompt
+from specvlm.prompts.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
 
 POSITIONAL = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import torch
 
+from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Decoder
-from specvlm.engine.kv_cache import TreeCache
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family
 from specvlm.machine import machine, versions

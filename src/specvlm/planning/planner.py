@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import final
 
-from specvlm.engine.kv_cache import KVCache
+from specvlm.engine.caches.kv_cache import KVCache
 from specvlm.engine.stats import Stats
 from specvlm.planning.average import Average
 from specvlm.planning.costs import PairCosts

@@ -20,9 +20,9 @@ from jaxtyping import Int64, Shaped
 from specvlm.errors import VideoError
 from specvlm.video.backends import Backend, pyav, readers
 from specvlm.video.clip import Video
-from specvlm.video.container import BinaryFile, VideoFile, blaming
+from specvlm.video.files.container import BinaryFile, VideoFile, blaming
+from specvlm.video.files.packets import Scan
 from specvlm.video.moving_pictures import read_pictures
-from specvlm.video.packets import Scan
 from specvlm.video.sampling import Choose
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from specvlm.errors import VideoError
-from specvlm.video.addresses import resolved
 from specvlm.video.clip import Video
+from specvlm.video.files.addresses import resolved
 from specvlm.video.pictures import to_numpy
 
 

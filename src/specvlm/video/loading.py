@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from specvlm.errors import OptionError, VideoError, brief
-from specvlm.video.addresses import resolved
 from specvlm.video.backends import Backend, require_backend
 from specvlm.video.clip import Video
-from specvlm.video.container import blaming
 from specvlm.video.decoding import decode
-from specvlm.video.doors import binary, existing
+from specvlm.video.files.addresses import resolved
+from specvlm.video.files.container import blaming
+from specvlm.video.files.doors import binary, existing
 from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Choose, Rate, Sampling, Timeline, checked, require_rate
 from specvlm.video.stills import pick, picture_files
 

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from specvlm.errors import VideoError
 from specvlm.video.clip import Video
-from specvlm.video.container import HEAD_SIZE, SHORT_PICTURE, BinaryFile
+from specvlm.video.files.container import HEAD_SIZE, SHORT_PICTURE, BinaryFile
 from specvlm.video.pictures import blaming_pillow, upright_rgb
 from specvlm.video.room import require_all, require_frame
 from specvlm.video.sampling import Choose, Timeline

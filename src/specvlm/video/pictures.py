@@ -14,9 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from specvlm.errors import VideoError, brief
-from specvlm.video.container import HEAD_SIZE, BinaryFile, VideoFile, blaming, nothing_to_see
-from specvlm.video.doors import binary
-from specvlm.video.packets import Scan
+from specvlm.video.files.container import HEAD_SIZE, BinaryFile, VideoFile, blaming, nothing_to_see
+from specvlm.video.files.doors import binary
+from specvlm.video.files.packets import Scan
 from specvlm.video.room import require_frame
 
 BROKEN = (SyntaxError, EOFError, LookupError, TypeError, struct.error, Image.DecompressionBombError)

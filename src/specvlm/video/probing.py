@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from specvlm.errors import VideoError
-from specvlm.video.container import VideoFile, blaming, demuxed
+from specvlm.video.files.container import VideoFile, blaming, demuxed
 from specvlm.video.loading import load
 
 MOVES = 2

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
-from specvlm.bench import check as checks
-from specvlm.bench.shapes import PAIRS, SHAPES, table
+from specvlm.bench.widened import check as checks
+from specvlm.bench.widened.shapes import PAIRS, SHAPES, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

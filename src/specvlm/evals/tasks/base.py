@@ -12,11 +12,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+from specvlm.comparing.telling import told
 from specvlm.errors import OptionError, brief
 from specvlm.evals.rows import Row, UnreadableRowError, is_local, read_rows
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.shelf import MissingVideoError, Shelf
-from specvlm.telling import told
 
 PromptName = Literal["authors", "paper"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar, final
 
 from specvlm.errors import OptionError, brief
-from specvlm.evals.captions import score_caption, score_captions
-from specvlm.evals.choices import score_choice
+from specvlm.evals.grading.captions import score_caption, score_captions
+from specvlm.evals.grading.choices import score_choice
 from specvlm.evals.rows import Row
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.tasks.base import PAPER_PROMPT, Task, register

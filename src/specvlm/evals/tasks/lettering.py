@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specvlm.evals.choices import LETTERS
+from specvlm.evals.grading.choices import LETTERS
 from specvlm.evals.rows import UnreadableRowError
 
 

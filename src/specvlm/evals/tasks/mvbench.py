@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from specvlm.evals.choices import score_choice
+from specvlm.evals.grading.choices import score_choice
 from specvlm.evals.rows import Row
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.tasks.base import Task, register

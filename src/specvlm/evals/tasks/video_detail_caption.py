@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from specvlm.evals.captions import score_caption, score_captions
+from specvlm.evals.grading.captions import score_caption, score_captions
 from specvlm.evals.rows import Row
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.tasks.base import Task, register

@@ -10,8 +10,8 @@ from jaxtyping import Int64, UInt8
 
 from specvlm.errors import OptionError, brief
 from specvlm.video.backends import pyav, torchcodec
-from specvlm.video.container import VideoFile
-from specvlm.video.packets import Scan
+from specvlm.video.files.container import VideoFile
+from specvlm.video.files.packets import Scan
 from specvlm.video.pictures import read_photo
 
 Backend = Literal["auto", "pyav", "torchcodec"]

@@ -17,9 +17,9 @@ from av.video.stream import VideoStream
 from jaxtyping import Int64, UInt8
 
 from specvlm.errors import VideoError
-from specvlm.video.clock import Told, presented
-from specvlm.video.container import VideoFile, demuxed
-from specvlm.video.packets import Packet, Scan, entries, plan, timeline
+from specvlm.video.files.clock import Told, presented
+from specvlm.video.files.container import VideoFile, demuxed
+from specvlm.video.files.packets import Packet, Scan, entries, plan, timeline
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Timeline
 

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from specvlm.video.backends import pyav
-from specvlm.video.container import VideoFile
-from specvlm.video.packets import Scan, entries
+from specvlm.video.files.container import VideoFile
+from specvlm.video.files.packets import Scan, entries
 from specvlm.video.room import require_all
 
 SAME_PICTURE = 4.0

@@ -1,0 +1,71 @@
+"""From a tokenised prompt to a finished answer, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from specvlm.answering import request
+from specvlm.answering.options import Options, is_text
+from specvlm.answering.pair import Pair
+from specvlm.answering.recipe import prepare_generation
+from specvlm.answering.text import TextStream
+from specvlm.engine.sequence import FinishReason, Sequence
+from specvlm.engine.stats import Stats
+from specvlm.errors import OptionError, brief
+from specvlm.prompts.prompt import Prompt
+
+Run = Callable[[Pair, Prompt, Options, Sequence], Iterator[tuple[int, ...]]]
+"""What writes an answer: `request.run`, or something that leads to it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One finished answer. `token_ids` include the end token if the model emitted one; `text` doesn't show it."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: FinishReason
+    stats: Stats
+
+
+def require_question(question: str) -> None:
+    """Errors: OptionError if nothing is asked, or what is no text."""
+    if not question.strip():
+        raise OptionError("the question is empty: ask something")
+    if not is_text(question):
+        raise OptionError(
+            f"the question {brief(repr(question))} holds half a letter: it came from bytes that are no UTF-8"
+        )
+
+
+def answer(
+    pair: Pair, prompt: Prompt, options: Options, stats: Stats, run: Run = request.run
+) -> Generator[str, None, Generation]:
+    """The answer in pieces of text, which join to it; the return value is the Generation. Errors: OptionError."""
+    recipe = prepare_generation(pair.target, prompt.input_ids, options)
+    generator = None
+    if options.seed is not None:
+        generator = torch.Generator(pair.target.decoder.device).manual_seed(options.seed)
+    sequence = request.begin(pair, prompt, recipe, options, stats, generator)
+    stream = TextStream(pair.target.tokenizer)
+    for tokens in run(pair, prompt, options, sequence):
+        if piece := stream.add(tokens):
+            yield piece
+    rest, text = stream.finish()
+    if rest:
+        yield rest
+    assert sequence.finish_reason is not None
+    stats.finish(len(sequence.tokens))
+    return Generation(tuple(sequence.tokens), text, sequence.finish_reason, stats)
+
+
+def whole(pieces: Generator[str, None, Generation]) -> Generation:
+    """An answer that nobody wants to see before it is finished."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as stop:
+            return stop.value

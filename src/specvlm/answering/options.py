@@ -1,0 +1,223 @@
+"""Options: every knob of one answer, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
+from specvlm.errors import OptionError, brief
+from specvlm.prompts.prompt import PositionPolicy
+from specvlm.pruning import Pruner, make_pruner
+
+Plan = Literal["fixed", "auto"]
+TreeName = Literal["dynamic", "paper", "chain"]
+VisionPolicy = Literal["auto", "shared", "spared", "full"]
+SelfScope = Literal["prompt", "head"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What one answer may be asked with. None means: what the checkpoint's own generation config says.
+
+    Errors: OptionError, naming the option, the value and what would be right.
+    """
+
+    num_frames: int | None = None
+    """Frames taken evenly from the video (default 32 when `fps` isn't given either)."""
+    fps: float | None = None
+    """Frames per second taken from the video, instead of `num_frames`."""
+    source_fps: float | None = None
+    """Frames per second at which pictures were taken: for a folder or list of them, which doesn't say (a video file
+    does)."""
+    min_pixels: int | None = None
+    """Frames are enlarged to at least this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
+    max_pixels: int | None = None
+    """Frames are shrunk to at most this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
+    total_pixels: int | None = None
+    """Most pixels of all frames of a video together, as qwen-vl-utils counts them (Qwen-VL; default: no bound)."""
+    more_videos: tuple[Any, ...] = ()
+    """More videos for the same question, behind the first (Qwen-VL)."""
+    images: tuple[Any, ...] = ()
+    """Images for the same question, behind the videos (Qwen-VL)."""
+    system: str | None = None
+    """System prompt, in front of the conversation; an empty one is an empty turn (default: as the chat template has
+    it)."""
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier questions about this video and their answers."""
+
+    pruner: str | Pruner = "frames"
+    """Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`."""
+    pruning_ratio: float | None = None
+    """Fraction of the video tokens that the draft never sees (default: 0.9, or as the plan finds best)."""
+    positions: PositionPolicy | None = None
+    """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up (default: as the
+    model's family does best)."""
+    prune_images: bool = False
+    """Prune images too, each like a video of one frame."""
+    vision: VisionPolicy = "auto"
+    """How the draft sees: `shared`, through the target's eyes, if both have the same vision tower; `spared`, with its
+    own tower on the frames of kept tokens alone; `full`, on all frames; `auto`: shared if possible, else spared."""
+    self_scope: SelfScope = "prompt"
+    """What a target that is its own draft keeps: the same tokens everywhere (`prompt`), or in each layer and head those
+    that it looks at there (`head`)."""
+    plan: Plan = "fixed"
+    """`fixed`: every tree as `tree` says. `auto`: pruning ratio and trees as they pay best on this machine, by what
+    forwards cost here (measured at first use, and kept on disk) and by what guesses have been worth so far; and no
+    guesses where they don't pay."""
+    tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
+    """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
+    depth: int | None = None
+    """Most levels of the draft tree (default: 6 of the dynamic tree, 5 of the others)."""
+    num_nodes: int | None = None
+    """Node budget of the dynamic tree (default 12)."""
+    width: int | None = None
+    """Branches at each level of the dynamic tree (default 2)."""
+
+    max_new_tokens: int = 256
+    """Most tokens of an answer."""
+    do_sample: bool | None = None
+    """Draw each token from the target's distribution, or always take the likeliest one."""
+    temperature: float | None = None
+    """Flattens (above 1) or sharpens (below 1) the distribution that is drawn from."""
+    top_k: int | None = None
+    """Draw among this many of the likeliest tokens; 0: among all."""
+    top_p: float | None = None
+    """Draw among the likeliest tokens that together have this probability."""
+    min_p: float | None = None
+    """Draw among tokens at least this likely, relative to the likeliest one."""
+    repetition_penalty: float | None = None
+    """Above 1 makes tokens that are in the prompt or the answer already less likely."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer."""
+    seed: int | None = None
+    """Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does)."""
+
+    strict: bool = False
+    """Decide what is too close to call, when several tokens are verified at once, by a forward over one token as plain
+    decoding does it: for bfloat16 and float16, where the two may round differently (greedy answers only)."""
+    prefill_chunk: int | None = None
+    """Most prompt tokens in one forward (default: all of them)."""
+
+    def __post_init__(self) -> None:
+        if self.num_frames is not None and self.fps is not None:
+            raise OptionError("give num_frames or fps, not both")
+        counts = ("num_frames", "depth", "num_nodes", "width", "prefill_chunk")
+        for name in (*counts, "min_pixels", "max_pixels", "total_pixels"):
+            self._check(name, lambda value: _is_int(value) and value >= 1, "a whole number of 1 or more")
+        for name in ("max_new_tokens", "top_k"):
+            self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
+        self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+        for name in ("fps", "source_fps", "repetition_penalty"):
+            self._check(name, _is_above_0, "a number above 0")
+        self._check("temperature", _is_above_0, "a number above 0 (greedy answers are do_sample=False)")
+        self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
+        for name in ("min_p", "pruning_ratio"):
+            self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise OptionError(f"min_pixels must not be above max_pixels, and {self.min_pixels} > {self.max_pixels}")
+        choosable = {"plan": Plan, "positions": PositionPolicy, "vision": VisionPolicy, "self_scope": SelfScope}
+        for name, choices in choosable.items():
+            self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
+        for name in ("more_videos", "images"):
+            self._check(name, lambda value: isinstance(value, (tuple, list)), "a tuple, even of one")
+        for name in ("prune_images", "strict"):
+            self._check(name, lambda value: isinstance(value, bool), "True or False")
+        if isinstance(self.stop, str):
+            example = self.stop or "."
+            raise OptionError(f"stop must be a tuple of strings, such as ({example!r},), not the string {self.stop!r}")
+        self._check("stop", lambda value: _is_row(value, lambda s: is_text(s) and s), "a tuple of strings, none empty")
+        self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
+        self._check("system", is_text, "a text")
+        self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
+        self.make_pruner()
+        self.tree_shape()
+        if self.plan == "auto":
+            for name in ("tree", "depth", "num_nodes", "width"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise OptionError(f"plan='auto' chooses the tree by itself: leave {name} out, or take plan='fixed'")
+
+    def _check(self, name: str, is_right: Any, right: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not is_right(value):
+            raise OptionError(f"{name} must be {right}, not {brief(repr(value))}")
+
+    @classmethod
+    def of(cls, options: Options | None, overrides: dict[str, Any]) -> Options:
+        """`options` with some of them replaced. Errors: OptionError for a name that doesn't exist."""
+        known = [field.name for field in fields(cls)]
+        for name in overrides:
+            if name not in known:
+                raise OptionError(f"there is no option {name!r}; there are {', '.join(known)}")
+        base = {} if options is None else {name: getattr(options, name) for name in known}
+        return cls(**base | overrides)
+
+    @property
+    def fixed_pruning_ratio(self) -> float:
+        """What was asked for, or else the paper's (arXiv:2508.16201)."""
+        return 0.9 if self.pruning_ratio is None else self.pruning_ratio
+
+    def make_pruner(self) -> Pruner:
+        return make_pruner(self.pruner)
+
+    def tree_shape(self) -> TreeShape:
+        """The shape that `tree`, `depth`, `num_nodes` and `width` describe together."""
+        if self.tree != "dynamic":
+            for name in ("num_nodes", "width"):
+                if getattr(self, name) is not None:
+                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {brief(repr(self.tree))}")
+        if isinstance(self.tree, TreeShape):
+            shape = self.tree
+        elif self.tree == "chain":
+            shape = chain(self.depth or 5)
+        elif self.tree == "paper":
+            shape = PAPER_TREE
+        elif self.tree == "dynamic":
+            given = {"depth": self.depth, "width": self.width, "num_nodes": self.num_nodes}
+            shape = DynamicTree(**{name: value for name, value in given.items() if value is not None})
+        elif isinstance(self.tree, str):
+            raise OptionError(
+                f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {brief(repr(self.tree))}"
+            )
+        else:
+            try:
+                shape = TreeTemplate.from_paths(self.tree)
+            except (ValueError, TypeError) as error:
+                raise OptionError(f"tree: {error}") from None
+        return shape if self.depth is None else shape.cut(self.depth)
+
+    def generate_kwargs(self) -> dict[str, Any]:
+        """What stock `generate` must be called with to be asked the same."""
+        names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return (
+            given | {"max_new_tokens": self.max_new_tokens} | ({"stop_strings": list(self.stop)} if self.stop else {})
+        )
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string of letters alone: bytes that are no UTF-8 come from the shell as halves of letters, which
+    no tokenizer takes."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_above_0(value: object) -> bool:
+    return _is_number(value) and value > 0  # type: ignore[operator]
+
+
+def _is_row(value: object, is_right: Callable[[Any], Any]) -> bool:
+    return isinstance(value, (tuple, list)) and all(is_right(item) for item in value)
+
+
+def _is_turn(value: object) -> bool:
+    return _is_row(value, is_text) and len(value) == 2  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""The life of one request, from a prompt to the last token: where target, pruner, draft and engine meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from specvlm.answering.options import Options
+from specvlm.answering.pair import Pair
+from specvlm.answering.recipe import Recipe
+from specvlm.engine.attention import ScoreRecorder
+from specvlm.engine.caches.borrowed_cache import BorrowedCache
+from specvlm.engine.caches.kv_cache import KVCache
+from specvlm.engine.decoder import Embeds
+from specvlm.engine.drafting import Drafter, ModelDrafter, NoDrafter
+from specvlm.engine.loop import decode, first_token, prefill
+from specvlm.engine.self_drafting import SelfDrafter
+from specvlm.engine.sequence import Sequence
+from specvlm.engine.stats import Stats
+from specvlm.engine.tree import TreeShape
+from specvlm.errors import OptionError
+from specvlm.families import Family
+from specvlm.families.checks.model_objects import refuse_unless_followed
+from specvlm.families.sights import Sights
+from specvlm.planning.tree import MAX_NODES
+from specvlm.prompts.prompt import Prompt
+from specvlm.pruning import num_kept_tokens, select_per_clip, select_per_head
+
+ShapeOver = Callable[[KVCache], TreeShape]
+"""The shape of the trees that are grown over a draft's cache."""
+
+MAX_PREALLOCATED_TOKENS = 4096
+"""A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
+
+
+def start_clock(pair: Pair, options: Options) -> Stats:
+    """Statistics of an answer that begins now. What the plan measures once, for all answers, it has measured before."""
+    if options.plan == "auto" and pair.draft is not None:
+        pair.planner(do_sample=False)
+    return Stats()
+
+
+def begin(
+    pair: Pair,
+    prompt: Prompt,
+    recipe: Recipe,
+    options: Options,
+    stats: Stats,
+    generator: torch.Generator | None = None,
+) -> Sequence:
+    """The state of an answer that has not begun: an empty cache of the right size, the rules it will follow.
+
+    Errors: OptionError for options that this pair can't follow; ModelError for a model that was changed so that specvlm
+    can't follow it, or for an answer that is too long for it.
+    """
+    for family in (pair.target, pair.draft):
+        if isinstance(family, Family):
+            refuse_unless_followed(family.model, family.name)
+    if options.vision == "shared" and not pair.one_tower:
+        raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
+    if options.positions == "compact" and pair.draft == "self":
+        raise OptionError("positions='compact' is for a draft model: a target that is its own draft moves nothing")
+    stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
+    stats.num_kept = prompt.num_video_tokens
+    stopping = recipe.stopping(options.max_new_tokens)
+    # No guess stands further than the last token that plain decoding would read.
+    answered = prompt.next_position + max(0, stopping.max_new_tokens - 1)
+    pair.target.decoder.refuse_beyond(max(int(prompt.position_ids.max()) + 1, answered))
+    fixed = prompt.num_tokens + (1 if pair.draft is None else _most_nodes(options))
+    return Sequence(
+        prompt_ids=prompt.input_ids,
+        next_position=prompt.next_position,
+        cache=pair.target.decoder.new_cache(
+            fixed + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS), fixed + stopping.max_new_tokens
+        ),
+        chooser=recipe.chooser(generator, strict=options.strict),
+        stopping=stopping,
+        stats=stats,
+    )
+
+
+def run(
+    pair: Pair, prompt: Prompt, options: Options, sequence: Sequence, sights: Sights | None = None
+) -> Iterator[tuple[int, ...]]:
+    """Yield the tokens of the answer as they become known; afterwards `sequence` holds them and the reason to stop.
+
+    What is known already is used: the first tokens of the prompt, if the sequence's cache isn't empty, and the frames
+    that `sights` remember. The prompt has been read when the first token is yielded.
+    """
+    if sequence.num_left < 1:
+        sequence.finish_reason = "length"
+        return
+    target, stats = pair.target, sequence.stats
+    draft, ratio, planner = pair.draft, options.fixed_pruning_ratio, None
+    pruner, spared = options.make_pruner(), frozenset() if options.prune_images else prompt.still_ids
+    if draft is not None and options.plan == "auto":
+        planner = pair.planner(sequence.chooser.do_sample)
+        if options.pruning_ratio is None:
+            ratio = planner.pruning_ratio(prompt.num_tokens, prompt.num_video_tokens, sequence.num_left)
+    num_keep = num_kept_tokens(ratio, prompt.clip_ids, spared)
+    num_pruned = prompt.num_video_tokens - num_keep
+    if planner is not None and not planner.drafts(prompt.num_tokens, prompt.num_tokens - num_pruned, sequence.num_left):
+        draft = None
+    prunes = draft is not None and num_pruned > 0
+    by_head = draft == "self" and options.self_scope == "head"
+
+    sights = Sights() if sights is None else sights
+    sequence.cache.truncate(prompt.num_tokens - 1)  # the answer begins with what follows from the last token
+    recorder = None
+    if prunes and pruner.needs_scores:
+        # The text behind the video is watched, and where there is none the prompt's last token.
+        columns, first_row = prompt.video_mask.nonzero()[:, 0], min(prompt.split, prompt.num_tokens - 1)
+        recorder = ScoreRecorder(columns, first_row, per_head=by_head)
+        sequence.cache.truncate(first_row)
+    start, embeds = sequence.cache.length, None
+    if start < prompt.split or (prunes and pruner.needs_features):
+        with stats.phase("vision_target"):
+            embeds = target.embed(prompt, sights.of(target, prompt))
+    with stats.phase("prefill_target"):
+        if embeds is None:
+            unread = Embeds(target.decoder.embed(prompt.input_ids[start:]))
+        else:
+            unread = embeds.piece(start, prompt.num_tokens)
+        positions = prompt.position_ids[:, start:]
+        logits = prefill(target.decoder, sequence, unread, positions, recorder, options.prefill_chunk)
+    stats.video_bytes = sequence.cache.bytes_per_position * prompt.num_video_tokens
+    if recorder is not None:
+        stats.move("prefill_target", "scoring", recorder.seconds)
+    yield (first_token(sequence, logits),)
+    if sequence.finish_reason is not None:
+        return
+
+    kept = torch.arange(prompt.num_video_tokens)
+    if prunes:
+        with stats.phase("pruning"):
+            features = None
+            if embeds is not None and pruner.needs_features:
+                features = embeds.rows[prompt.video_mask.to(embeds.rows.device)]
+            select = select_per_head if by_head else select_per_clip
+            kept = select(
+                pruner,
+                pruning_ratio=ratio,
+                clip_ids=prompt.clip_ids,
+                spared=spared,
+                frame_ids=prompt.frame_ids,
+                place_ids=prompt.place_ids,
+                scores=None if recorder is None else recorder.scores_per_head() if by_head else recorder.scores(),
+                features=features,
+            )
+        stats.num_kept = kept.shape[-1]
+    if draft is not None:
+        stats.kept = kept
+    del embeds, unread, logits
+    shape_over = (lambda cache: options.tree_shape()) if planner is None else partial(planner.shape, sequence.cache)
+    if draft is None:
+        drafter = NoDrafter()
+    elif draft == "self":
+        drafter = _draft_by_itself(target, prompt, kept, shape_over, sequence)
+    else:
+        drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence)
+    del sights
+    yield from decode(target.decoder, sequence, drafter)
+    if planner is not None:
+        planner.learn(None if draft is None else ratio, len(sequence.tokens), stats)
+
+
+def _most_nodes(options: Options) -> int:
+    """Of any tree of the answer, its root included: what caches need room for."""
+    return 1 + MAX_NODES if options.plan == "auto" else options.tree_shape().max_nodes
+
+
+def _draft_by_model(
+    pair: Pair,
+    draft: Family,
+    prompt: Prompt,
+    kept: Int[Tensor, " K"],
+    sights: Sights,
+    options: Options,
+    shape_over: ShapeOver,
+    sequence: Sequence,
+) -> Drafter:
+    """A smaller model that knows the video tokens `kept` alone."""
+    pruned = prompt.prune(kept, options.positions or draft.positions)
+    with sequence.stats.phase("vision_draft"):
+        if options.vision == "full":
+            seen = sights.of(draft, prompt)
+        elif options.vision == "spared" or not pair.one_tower:
+            seen = sights.of(draft, pruned)
+        else:
+            seen = sights.of(pair.target, prompt)
+        embeds = draft.embed(pruned, seen)
+    with sequence.stats.phase("prefill_draft"):
+        room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
+        cache = draft.decoder.new_cache(pruned.num_tokens + room)
+        draft.decoder.prefill(embeds, pruned.position_ids, cache)
+        sequence.stats.draft_bytes = cache.nbytes
+        return ModelDrafter(draft.decoder, shape_over(cache), cache, pruned.next_position, pair.target.vocab_size)
+
+
+def _draft_by_itself(
+    target: Family, prompt: Prompt, kept: Int[Tensor, "*heads K"], shape_over: ShapeOver, sequence: Sequence
+) -> Drafter:
+    """The target, looking at the video tokens `kept` of its own cache alone."""
+    with sequence.stats.phase("pruning"):
+        cache = BorrowedCache(sequence.cache, prompt.video_mask.nonzero()[:, 0], kept)
+        sequence.stats.draft_bytes = cache.extra_bytes
+    sequence.stats.phases |= {"vision_draft": 0.0, "prefill_draft": 0.0}  # there is nothing to see or to prefill
+    return SelfDrafter(target.decoder, shape_over(cache), cache, sequence.next_position, target.vocab_size)

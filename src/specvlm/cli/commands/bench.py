@@ -1,0 +1,167 @@
+"""specvlm bench: every way to answer, measured in one run, against stock generate and against the machine's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from specvlm.cli.options import Json
+from specvlm.cli.outputs import require_file, require_folder
+from specvlm.cli.screen import console, silence, waiting, warn, write_record
+from specvlm.errors import OptionError, brief
+
+if TYPE_CHECKING:
+    from specvlm.bench.suite import Setup
+
+Number = TypeVar("Number", int, float)
+
+NAMES = "pocket-llava_onevision, pocket-qwen2_5_vl, pocket-hostile, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b"
+
+WIDTH = 140
+"""Columns of what goes to a file: a table has a column for each arm."""
+
+
+def bench(
+    pair: Annotated[str, typer.Option(help=f"Which pair: {NAMES}.")] = "pocket-llava_onevision",
+    video_tokens: Annotated[
+        str | None,
+        typer.Option(
+            help="About so many video tokens in a prompt, or several: 500,3000 (default: as 32 frames have; "
+            "3,000 for widened pairs)."
+        ),
+    ] = None,
+    new_tokens: Annotated[str, typer.Option(help="Most tokens of an answer, or several: 64,128.")] = "128",
+    ratios: Annotated[str, typer.Option(help="Pruning ratios: each makes an arm of its own out of `specvlm`.")] = "0.9",
+    arms: Annotated[
+        str | None,
+        typer.Option(help="Which ways to answer, such as `assisted,specvlm,auto@0.9`; `ar` and `loop` always run."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="`bfloat16` or `float32` (default: float32 for pocket pairs, else bfloat16).")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of each arm, in turns; figures are medians.")] = 3,
+    cached: Annotated[
+        str | None,
+        typer.Option(
+            help="Behind how many cached tokens single forwards are measured, such as 300,6000 (default: 300 and the "
+            "longest prompt)."
+        ),
+    ] = None,
+    exact_length: Annotated[
+        bool, typer.Option("--exact-length", help="Take the end from the answers: all have exactly --new-tokens.")
+    ] = False,
+    share_reading: Annotated[
+        bool,
+        typer.Option(
+            "--share-reading",
+            help="Let the target read the video once a turn for all arms but stock ones, and count it to each: for "
+            "long videos.",
+        ),
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file (.png, .svg, .pdf).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page with all tables and the picture.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write PAIR-DTYPE.json and .png into this folder, for docs/performance.md.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a pair: every way to answer in one run, speedups, phases, limits of this machine, and how cost grows.
+
+    The exit code is 1 if an answer differs from stock generate's in float32.
+    """
+    with waiting("Loading") as say:
+        import torch
+
+        from specvlm import drawing
+        from specvlm.bench.showing import plots, renderings
+        from specvlm.bench.showing.report import keep, stem
+        from specvlm.bench.suite import run
+
+        silence()
+        setup = _setup(
+            pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length, share_reading
+        )
+        if plot or html or out:
+            drawing.require()
+        if plot:
+            require_file(plot, "plot")
+            plots.require_kind(plot)
+        if html:
+            require_file(html, "html")
+        if out:
+            require_folder(out, "out")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        document = run(setup, say)
+    if out:
+        keep(document, out, stem(document))
+    if json:
+        write_record(document)
+    screen = console(stderr=json)
+    if not screen.is_terminal:
+        screen.width = WIDTH
+    screen.print(renderings.on_terminal(document))
+    if plot:
+        plots.write(document, plot)
+    if html:
+        html.write_text(renderings.page(document), encoding="utf-8")
+    if out:
+        plots.write(document, out / f"{stem(document)}.png")
+    _refuse_differences(document)
+
+
+def _setup(
+    pair: str,
+    video_tokens: str | None,
+    new_tokens: str,
+    ratios: str,
+    arms: str | None,
+    dtype: str | None,
+    repeats: int,
+    cached: str | None,
+    exact_length: bool,
+    share_reading: bool,
+) -> Setup:
+    from specvlm.bench.suite import Setup
+
+    given: dict[str, Any] = {"arms": tuple(_parts(arms))} if arms is not None else {}
+    return Setup(
+        pair=pair,
+        video_tokens=tuple(_numbers("video-tokens", video_tokens, int)),
+        new_tokens=tuple(_numbers("new-tokens", new_tokens, int)),
+        ratios=tuple(_numbers("ratios", ratios, float)),
+        dtype=dtype,
+        repeats=repeats,
+        cached=tuple(_numbers("cached", cached, int)),
+        exact_length=exact_length,
+        share_reading=share_reading,
+        **given,
+    )
+
+
+def _numbers(name: str, text: str | None, kind: Callable[[str], Number]) -> list[Number]:
+    try:
+        return [kind(part) for part in _parts(text or "")]
+    except ValueError:
+        raise OptionError(f"{name}: numbers with commas between them are wanted, not {brief(repr(text))}") from None
+
+
+def _parts(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _refuse_differences(document: dict[str, Any]) -> None:
+    """Tell of every answer that isn't stock generate's; where that is a bug, end with exit code 1."""
+    dtype = document["bench"]["dtype"]
+    different = [arm for arm in document["arms"] if not arm["identical"]]
+    for arm in different:
+        warn(
+            f"{arm['arm']}, {arm['num_video_tokens']} video tokens: differs from stock generate from token "
+            f"{arm['first_divergence']} on in {dtype}"
+        )
+    if different and dtype == "float32":
+        raise typer.Exit(1)

@@ -1,0 +1,211 @@
+"""specvlm eval: a benchmark, or your own videos, answered in several arms, as a run that can be killed and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, final
+
+import typer
+
+from specvlm.cli.options import Answer, Json, Models, spread
+from specvlm.cli.screen import console, silence, waiting, warn, write_record
+from specvlm.errors import OptionError, brief
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from specvlm.evals.evaluate import Record
+    from specvlm.evals.run_folder import Run
+    from specvlm.pipeline import SpecVLM
+
+
+@spread
+def evaluate(
+    out: Annotated[str, typer.Option(help="The folder of the run. Where it was begun before, it goes on.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            help="`pocket`, `video_detail_caption`, `mvbench`, `mlvu`, `longvideobench`, `videomme`, or `folder`: your "
+            "own videos."
+        ),
+    ] = "pocket",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder with the data as published, or its id on the Hub (default: where it is published; `pocket` "
+            "is filmed into the run's folder)."
+        ),
+    ] = None,
+    videos: Annotated[
+        str | None, typer.Option(help="The folder with the unpacked videos (default: that of the data).")
+    ] = None,
+    subset: Annotated[
+        list[str] | None, typer.Option(help="A subset of the benchmark, such as `action_sequence` of `mvbench`.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which split (default: the one with answers).")] = None,
+    prompt: Annotated[
+        str,
+        typer.Option(help="`authors`: as each benchmark asks; `paper`: describe every video, as SpecVLM's paper does."),
+    ] = "authors",
+    num_samples: Annotated[
+        int | None, typer.Option(min=1, help="Only so many, of those whose videos are there (`pocket`: 40).")
+    ] = None,
+    order_seed: Annotated[
+        int | None, typer.Option(help="Take samples in a random order of this seed (default: that of the data).")
+    ] = None,
+    arms: Annotated[str, typer.Option(help="Which ways to answer, of those of `specvlm compare`.")] = "ar,sd,specvlm",
+    retry_broken: Annotated[
+        bool, typer.Option("--retry-broken", help="Try again what could not be answered before.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="`local`: here, one sample after the other; `ray`: on the actors of Ray Data.")
+    ] = "local",
+    ray_address: Annotated[
+        str,
+        typer.Option(
+            help="A Ray cluster such as `10.0.0.1:6379`; `auto`: the one that runs here; `local`: one for this run."
+        ),
+    ] = "local",
+    num_actors: Annotated[int, typer.Option(min=1, help="How many pairs of models answer on Ray.")] = 1,
+    num_gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of each actor; a part such as 0.5 will do.")] = 0.0,
+    json: Json = False,
+    *,
+    models: Models,
+    answer: Answer,
+) -> None:
+    """Answer a benchmark in several arms and write config.json, results.jsonl, metrics.json and report.html.
+
+    Kill it whenever you like and start it again: nothing is lost, and nothing is done twice. Answers are greedy unless
+    asked otherwise. The exit code is 1 if an answer differs from stock generate's in float32 or float64.
+    """
+    if engine not in ("local", "ray"):
+        raise OptionError(f"engine must be local or ray, not {brief(repr(engine))}")
+    with waiting("Looking at the data"):
+        from specvlm.evals.experiment import Experiment
+        from specvlm.evals.reporting.metrics import metrics_of
+        from specvlm.evals.runner import local
+        from specvlm.evals.settings import Setting
+
+        silence()
+        options = answer.options()
+        load = partial(models.load, options)
+        names = tuple(name.strip() for name in arms.split(",") if name.strip())
+        models.require(names)
+        experiment = Experiment(
+            task=task,
+            task_options={
+                "data": data or "",
+                "videos": videos or "",
+                "subsets": tuple(subset or ()),
+                "split": split or "",
+                "prompt": prompt,
+            },
+            num_samples=num_samples,
+            order_seed=order_seed,
+            models={name: value for name, value in models.items() if name != "threads"},
+            settings=(Setting(options, names),),
+        )
+    with progress() as bar:
+        if engine == "ray":
+            from specvlm.integrations.ray_data import ray_data
+
+            num_cpus = float(models["threads"] or 1)
+            does = ray_data(load, address=ray_address, num_actors=num_actors, num_gpus=num_gpus, num_cpus=num_cpus)
+        else:
+            does = local(lambda: bar.paused(load))
+        run = experiment.carry_out(
+            out, does, retry_broken=retry_broken, on_begin=bar.begin, on_record=bar.tell, on_note=warn
+        )
+    metrics = metrics_of(run)
+    if json:
+        write_record({"out": str(run.path), "metrics": metrics})
+    show(run, metrics, stderr=json)
+    judge(run, metrics)
+
+
+@final
+class Bar:
+    """How far a run is, and how long it will take."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar, self._broken = bar, 0
+        self._line = bar.add_task("Preparing", total=None)
+
+    def begin(self, left: int) -> None:
+        self._bar.reset(self._line, total=left, description="Answering")
+
+    def tell(self, record: Record) -> None:
+        self._broken += bool(record["error"])
+        self._bar.update(
+            self._line, advance=1, description="Answering" + f", {self._broken} broken" * bool(self._broken)
+        )
+
+    def paused(self, load: Callable[[], SpecVLM]) -> SpecVLM:
+        """Out of the way of what loading has to say."""
+        self._bar.stop()
+        vlm = load()
+        self._bar.start()
+        return vlm
+
+
+@contextmanager
+def progress() -> Iterator[Bar]:
+    """A bar on a terminal, gone when it is done; nothing elsewhere."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    elapsed, left = TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    screen = console(stderr=True)
+    with Progress(
+        *columns, elapsed, TextColumn("left"), left, console=screen, disable=not screen.is_terminal, transient=True
+    ) as bar:
+        yield Bar(bar)
+
+
+def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
+    """The figures of each setting, what is broken, and where the rest is."""
+    from rich.table import Table
+
+    from specvlm.evals.reporting.figures import figures, notes
+    from specvlm.evals.run_folder import REPORT
+
+    out = console(stderr=stderr)
+    for name, setting in metrics["settings"].items():
+        arms = {arm: found for arm, found in setting["arms"].items() if found["num_answers"]}
+        if not arms:
+            continue
+        table = Table("" if len(metrics["settings"]) == 1 else name)
+        for arm in arms:
+            table.add_column(arm, justify="right")
+        for title, values in figures(arms).items():
+            table.add_row(title, *values, style="bold" if "speedup" in title else None)
+        out.print(table)
+        out.print("\n".join(notes(arms)))
+    for broken in metrics["broken"]:
+        warn(f"{broken['sample']}: {broken['error']}")
+    if metrics["num_broken"]:
+        warn(f"{metrics['num_broken']} of {metrics['num_samples']} samples are broken and were left out")
+    if (run.path / REPORT).exists():
+        out.print(f"Report: {run.path / REPORT}")
+
+
+def judge(run: Run, metrics: dict[str, Any]) -> None:
+    """Tell of arms that don't agree; where that is a bug, and where nothing was answered, end with exit code 1."""
+    different = [sample for setting in metrics["settings"].values() for sample in setting["lossless"]["different"]]
+    for sample in different:
+        place = "" if sample["first_divergence"] is None else f" from token {sample['first_divergence']} on"
+        warn(f"{sample['sample']}: {', '.join(sample['arms']) or 'an arm'} differs{place}")
+    dtypes = {record["dtype"] for record in run.records if not record["error"]}
+    if different and dtypes & {"float32", "float64"}:
+        raise typer.Exit(1)
+    if not any(arm["num_answers"] for setting in metrics["settings"].values() for arm in setting["arms"].values()):
+        raise OptionError(f"none of the {metrics['num_samples']} samples could be answered; {run.path} says why")

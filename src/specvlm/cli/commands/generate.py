@@ -1,0 +1,109 @@
+"""specvlm generate: the answer to one or more questions about a video, as it comes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from specvlm.cli.inputs import look_at, opened
+from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
+from specvlm.cli.screen import console, waiting, warn, write_record
+
+if TYPE_CHECKING:
+    from specvlm.answering.answer import Generation
+    from specvlm.answering.options import Options
+    from specvlm.pipeline import SpecVLM
+    from specvlm.video import Video
+
+
+@spread
+def generate(
+    video: VideoSource,
+    question: Annotated[
+        list[str] | None, typer.Argument(metavar="QUESTION", help="What to ask. Several are answered one by one.")
+    ] = None,
+    text_only: Annotated[
+        bool, typer.Option("--text-only", help="No VIDEO is given: every argument is a question.")
+    ] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Each question follows up on the ones before it and their answers.")
+    ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show where the time went and what was accepted, on standard error.")
+    ] = False,
+    json: Json = False,
+    *,
+    models: Models,
+    answer: Answer,
+) -> None:
+    """Answer questions about a video, which is decoded, seen and read once.
+
+    The answer is the target's own, token for token; the draft only makes it come sooner.
+    """
+    questions = [*([video] if text_only else []), *(question or [])]
+    if not questions:
+        raise typer.BadParameter("give a question: specvlm generate VIDEO QUESTION", param_hint="QUESTION")
+    options = answer.options()
+    source = None if text_only else opened(video)
+    look_at(source, options, *questions)
+    vlm = models.load(options)
+    clip, asked, decode_seconds = _decode(vlm, source, options)
+    watched = vlm.watch(clip, asked)
+    arm = "loop" if vlm.draft is None else "specvlm"
+    out = sys.stderr if json else sys.stdout
+    for number, text in enumerate(questions):
+        if len(questions) > 1:
+            print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
+        generation = tell(watched.stream(text, asked), out)
+        if number == 0:
+            generation.stats.charge("decode_video", decode_seconds)
+        if stats:
+            from specvlm.cli import tables
+
+            console(stderr=True).print(tables.of_stats(generation.stats))
+        if json:
+            _write(arm, text, generation, options)
+        if chat:
+            asked = replace(asked, history=(*asked.history, (text, generation.text)))
+
+
+def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, Options, float]:
+    """The frames that all answers look at, the options for asking about them, and the seconds that it took."""
+    if source is None:
+        return None, options, 0.0
+    with waiting("Decoding the video"):
+        start = time.perf_counter()
+        clip = vlm.load_video(source, options)
+        asked = vlm.once_chosen(options)
+        seconds = time.perf_counter() - start
+    if clip.damage:
+        warn(f"{clip.name}: {clip.damage}")
+    return clip, asked, seconds
+
+
+def tell(pieces: Generator[str, None, Generation], out: TextIO) -> Generation:
+    """Write the pieces of an answer as they come."""
+    with ExitStack() as line:
+        line.enter_context(waiting("Looking at the video"))
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as stop:
+                line.close()
+                print(file=out, flush=True)
+                return stop.value
+            line.close()
+            print(piece, end="", file=out, flush=True)
+
+
+def _write(arm: str, question: str, generation: Generation, options: Options) -> None:
+    from specvlm.comparing.record import document, record
+
+    answer = {"question": question, "text": generation.text, "finish_reason": generation.finish_reason}
+    write_record(document([record(arm, [generation])], options) | answer)

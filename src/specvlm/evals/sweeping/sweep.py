@@ -1,0 +1,60 @@
+"""A sweep: a grid of settings as one run, which can be killed and resumed like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from specvlm.comparing.telling import told
+from specvlm.evals.evaluate import Record
+from specvlm.evals.experiment import Experiment, session
+from specvlm.evals.reporting.report import new_environment
+from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
+from specvlm.evals.runner import Engine, pending, run
+from specvlm.evals.sweeping.engine import compared
+from specvlm.evals.sweeping.metrics import sweep_metrics
+from specvlm.evals.sweeping.plots import pictures
+from specvlm.evals.sweeping.report import sweep_html
+
+PLOTS = "plots"
+"""The folder of the pictures, in that of the run."""
+
+
+def carry_out(
+    experiment: Experiment,
+    out: Path | str,
+    engine: Engine,
+    *,
+    retry_broken: bool = False,
+    on_begin: Callable[[int], None] = lambda left: None,
+    on_record: Callable[[Record], None] = lambda record: None,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Run:
+    """As `Experiment.carry_out`, with the metrics, the report and the pictures of a sweep. Errors: OptionError."""
+    out = Path(out).expanduser()
+    task = experiment.task_in(out)
+    new_environment()  # a library that is missing shall be missed now
+    with open_run(out, experiment.asked(), session()) as folder:
+        samples = task.samples(experiment.num_samples, experiment.order_seed)
+        if note := task.passed_over():
+            on_note(note)
+        jobs = pending(samples, experiment.settings, folder.records, retry_broken=retry_broken)
+        on_begin(sum(len(job.arms) if job.sample.problem is None else 1 for job in jobs))
+        run(folder, task, samples, jobs, compared(engine, folder.as_run()), on_record=on_record)
+        finished = folder.as_run()
+        metrics = sweep_metrics(finished)
+        folder.write(METRICS, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+        try:
+            drawn = pictures(metrics)
+        except Exception as error:  # noqa: BLE001  # what was measured is written, and shall be told
+            drawn = []
+            on_note(f"the pictures couldn't be drawn: {told(error)}")
+        try:
+            folder.write(REPORT, sweep_html(finished, metrics, drawn))
+            (out / PLOTS).mkdir(exist_ok=True)
+            for picture in drawn:
+                (out / PLOTS / f"{picture.name}.png").write_bytes(picture.png)
+        except Exception as error:  # noqa: BLE001  # as above
+            on_note(f"{REPORT} couldn't be written: {told(error)}")
+    return finished

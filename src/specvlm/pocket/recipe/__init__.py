@@ -1,0 +1,1 @@
+"""How the embedded pairs are made: material, courses, training."""

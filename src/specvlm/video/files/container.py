@@ -1,0 +1,192 @@
+"""A video file: opened, its packets read, and told apart from all that is no video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.format import Flags
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from specvlm.errors import SpecVLMError, VideoError, brief
+from specvlm.video.files.packets import Packet, Scan, hide_unreachable, longest_step
+from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
+
+READ_SIZE = 1 << 17
+"""Bytes read at once: a few calls into Python for each megabyte."""
+
+HEAD_SIZE = 512
+"""Bytes from the front of a file that tell what it is."""
+
+MISSING_SECONDS = 0.2
+"""A file that ends this much, and two frames, before its header says is reported as cut short."""
+
+BROADCAST = ("mpeg", "mpegts")
+"""MPEG program and transport streams, whose standard (ISO/IEC 13818-1) wants a time at least every 0.7 s."""
+
+LONGEST_GAP = 10.0
+"""Seconds between two frames of a broadcast from which on its clock has jumped: what FFmpeg takes for a jump, too."""
+
+LONGEST_STILL = 3600.0
+"""The same for every other file, where a still picture may stand for long: a recording of a screen, say."""
+
+MOVING_PICTURES = ("gif", "apng")
+
+SHORT_PICTURE = 0.01
+"""Seconds, too few to be meant: a picture of an animation is then shown ten times as long, as browsers do."""
+
+
+@runtime_checkable
+class BinaryFile(Protocol):
+    """What is needed of an open file: bytes, from anywhere in it."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+@contextmanager
+def blaming(name: str, kind: str = "video") -> Iterator[None]:
+    """Say in a `VideoError` which source it was, whatever FFmpeg or the file system stumbles over."""
+    try:
+        yield
+    except SpecVLMError:
+        raise
+    except (FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(f"{brief(name)} can't be read as a {kind}: {brief(reason)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFile:
+    """A seekable binary file that holds a video from its first byte on. It is never closed here."""
+
+    file: BinaryFile
+    name: str
+
+    @contextmanager
+    def opened(self, thread_type: str = "AUTO") -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container at its start, and its main video stream, to be decoded with `thread_type`."""
+        self.file.seek(0)
+        # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
+        isolated = {"protocol_whitelist": "none"}
+        try:
+            container = av.open(
+                _Nameless(self.file),
+                "r",
+                container_options=isolated,  # as `options` it crashes PyAV 17.0 on MPEG-TS
+                metadata_errors="ignore",
+                buffer_size=READ_SIZE,
+            )
+        except FFmpegError as error:
+            raise VideoError(f"{self.name} {self._diagnosis()}") from error
+        with container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+                kinds = sorted({other.type for other in container.streams if other is not stream})
+                raise VideoError(f"{self.name} holds no video, only {' and '.join(kinds) or 'an empty container'}")
+            if stream.codec_context is None:
+                raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
+            require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
+            stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
+            stream.thread_type = thread_type
+            yield container, stream
+
+    def scan(self) -> Scan:
+        """Read every packet, decode none."""
+        packets: list[Packet] = []
+        cut_short, damage, start, end = False, None, 0.0, 0.0
+        with self.opened() as (container, stream):
+            stream_index = stream.index
+            is_picture = container.format.name.endswith("_pipe")
+            hides_frames = stream.codec_context.name == "vp8"
+            try:
+                # All streams, since the duration in the header is that of the longest.
+                for packet in demuxed(container):
+                    duration = packet.duration or 0
+                    if packet.pts is not None and packet.time_base:
+                        start = min(start, float(packet.pts * packet.time_base))
+                        end = max(end, float((packet.pts + duration) * packet.time_base))
+                    if packet.stream is stream:
+                        # A VP8 frame that is only there to be referred to says so in its first byte (RFC 6386, 9.1).
+                        is_shown = not packet.is_discard and not (hides_frames and not memoryview(packet)[0] & 16)
+                        packets.append(
+                            Packet(packet.pts, packet.dts, packet.size, duration, packet.is_keyframe, is_shown)
+                        )
+                        cut_short = packet.is_corrupt
+            except FFmpegError as error:
+                damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
+            header_end = start + (container.duration or 0) / av.time_base
+            time_base = stream.time_base or Fraction(1, av.time_base)
+            is_clocked = not container.format.flags & Flags.no_timestamps.value
+            too_short = round(SHORT_PICTURE / time_base) if container.format.name in MOVING_PICTURES else 0
+            longest = LONGEST_GAP if container.format.name in BROADCAST else LONGEST_STILL
+            reorders = stream.codec_context.has_b_frames
+        if cut_short:  # half a packet would decode to half a frame
+            packets.pop()
+        tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
+        if damage is None and header_end - end > tolerance:
+            damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
+        if damage is None and cut_short:
+            damage = f"its last frame is cut short, at {end:.2f} s"
+        reachable = hide_unreachable(packets)
+        num_hidden = sum(
+            before.is_shown and not after.is_shown for before, after in zip(packets, reachable, strict=True)
+        )
+        if damage is None and num_hidden:
+            damage = f"its first {num_hidden} frames come before any keyframe"
+        return Scan(
+            reachable,
+            time_base,
+            damage,
+            stream_index,
+            is_picture and len(packets) == 1,
+            reorders,
+            is_clocked and not any(packet.duration <= too_short for packet in packets if too_short),
+            longest_step(packets, longest, time_base),
+            too_short,
+        )
+
+    def _diagnosis(self) -> str:
+        """What a file is that no demuxer takes."""
+        self.file.seek(0)
+        head = self.file.read(HEAD_SIZE)
+        if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"):
+            return (
+                "is an MP4 whose index (the moov box) is missing or broken: "
+                "it was cut short or is still being written; copy or record it again"
+            )
+        if (plain := nothing_to_see(head)) is not None:
+            return f"{plain}, not a video" if head else plain
+        return "is no video that FFmpeg knows: expected a file such as MP4, MKV, WebM, MOV, AVI, MPEG-TS or GIF"
+
+
+def nothing_to_see(head: bytes) -> str | None:
+    """What a file is that begins with `head`, if that is nothing or text; a download that went wrong, mostly."""
+    if not head:
+        return "is empty (0 bytes)"
+    text = head.decode("utf-8", errors="ignore")
+    # A character may be cut in two at the end; anything else that is not text is lost in decoding, and missed.
+    if len(text.encode()) > len(head) - 4 and all(char.isprintable() or char.isspace() for char in text):
+        return f"is a text file that begins {text.lstrip()[:40]!r}"
+    return None
+
+
+def demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[av.Packet]:
+    """The packets that hold something: not those that flush the decoder, nor AVI's "same frame again"."""
+    with suppress(IndexError):  # PyAV's at the end of the file, if there are more streams by then than at the start
+        yield from (packet for packet in container.demux(*streams) if packet.size)
+
+
+class _Nameless:
+    """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell

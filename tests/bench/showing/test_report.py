@@ -1,0 +1,169 @@
+"""Grids, the picture and the pages: all that a document says, and nothing that it doesn't."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.documents import document
+from specvlm.bench import performance
+from specvlm.bench.showing import plots, renderings
+from specvlm.bench.showing.report import Grid, grids, introduction, limits, phases, speeds, stem, steps
+from specvlm.errors import OptionError
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_every_grid_is_rectangular_and_says_something():
+    found = grids(document())
+    assert len(found) == 2 * 3 + 2
+    for grid in found:
+        assert grid.title
+        assert grid.rows
+        assert {len(row) for row in grid.rows} == {len(grid.head)}
+
+
+def test_speeds():
+    first, second = speeds(document())
+    assert first.title == "Speed: 145 video tokens (16 frames), answers of up to 64 tokens"
+    assert "289 video tokens" in second.title
+    cells = dict(zip(first.head, first.rows[2], strict=True))
+    assert cells == {
+        "arm": "specvlm@0.9",
+        "tokens": "64",
+        "same": "no, 17",
+        "acceptance": "4.20",
+        "kept": "14",
+        "tokens/s": "10.0 (9.00, 11.0)",
+        "first token, s": "1.25 (1.20, 1.30)",
+        "decode": "3.00 x",
+        "end to end": "2.25 x",
+        "memory, GB": "1.50",
+    }
+    assert any(note.startswith("specvlm@0.9: ") for note in first.notes)
+    assert any("bonus token included" in note for note in first.notes)
+
+
+def test_phases_have_a_column_for_each_arm_and_no_empty_row():
+    first, _ = phases(document())
+    assert first.head == ("seconds", "ar", "loop", "specvlm@0.9")
+    assert [row[0] for row in first.rows] == ["prefill target", "draft", "verify", "total"]
+    assert first.rows[1] == ("draft", "", "", "0.600")
+
+
+def test_limits_leave_blank_what_is_not_known():
+    first, _ = limits(document())
+    assert first.rows[0] == ("ar", "1.25 x", "", "", "1.25 x", "1.00 x", "100 %", "", "", "4.20 x", "71 %")
+    assert first.rows[2][-6:] == ("4.20 x", "71 %", "4.20 x", "71 %", "4.20 x", "71 %")
+
+
+def test_steps_are_compared_with_one_row_of_stock():
+    [grid] = steps(document())
+    assert grid.rows == (("1", "91.0", "0.91 x"), ("26", "116.0", "1.16 x"))
+
+
+def test_the_introduction_names_what_was_left_out_and_what_was_done_to_the_models():
+    assert any("assisted was left out: ValueError: no assistant" in line for line in introduction(document()))
+    assert not any("end of an answer" in line for line in introduction(document()))
+    assert any("end of an answer" in line for line in introduction(document(exact_length=True)))
+    assert not any("read the video once" in line for line in introduction(document()))
+    assert any("read the video once" in line for line in introduction(document(share_reading=True)))
+
+
+def test_on_a_terminal_a_note_stands_once():
+    screen = Console(width=140, record=True, file=io.StringIO())
+    screen.print(renderings.on_terminal(document()))
+    text = " ".join(screen.export_text().split())
+    assert text.count("bonus token included") == 1
+    assert "specvlm@0.9" in text
+    assert "How cost grows" in text
+
+
+def test_the_html_page_needs_nothing_else():
+    text = renderings.page(document())
+    assert text.startswith("<!doctype html>")
+    assert "A &lt;fast&gt; CPU" in text
+    assert "<fast>" not in text
+    assert text.count("<table>") == len(grids(document()))
+    assert "<svg" in text
+    for outside in re.findall(r'(?:src|href)="([^"]*)"', text):
+        assert outside.startswith("#"), outside
+
+
+@pytest.mark.parametrize(("ending", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
+def test_the_picture_is_of_the_kind_that_its_name_ends_with(ending, begins, tmp_path):
+    plots.write(document(), tmp_path / f"bench{ending}")
+    assert (tmp_path / f"bench{ending}").read_bytes().startswith(begins)
+
+
+def test_the_same_document_makes_the_same_picture():
+    assert plots.svg(document()) == plots.svg(document())
+    assert plots.svg(document()) != plots.svg(document(date="2027-01-01T00:00+00:00"))
+
+
+def test_a_picture_of_a_single_prompt_has_no_lines_over_prompts():
+    one = document()
+    one["cells"] = one["cells"][-1:]
+    one["arms"] = one["arms"][-3:]
+    one["costs"] = {"steps": [], "growth": []}
+    text = plots.svg(one)
+    assert "Where the time goes" in text
+    assert "by the length of the prompt" not in text
+    assert "by the length of the prompt" in plots.svg(document())
+
+
+def test_an_ending_that_nobody_knows_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"bench\.xyz"):
+        plots.write(document(), tmp_path / "bench.xyz")
+
+
+def test_without_matplotlib_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(OptionError, match="pip install matplotlib"):
+        plots.svg(document())
+
+
+def test_the_page_of_performance(tmp_path, monkeypatch):
+    folder = tmp_path / "bench"
+    folder.mkdir()
+    for pair in ("pocket-llava_onevision", "pocket-qwen2_5_vl"):
+        made = document(pair=pair)
+        (folder / f"{stem(made)}.json").write_text(json.dumps(made))
+    (folder / "questions-a.json").write_text('{"later": 3}')
+    chapter = {"questions": lambda made: Grid("Many questions", ("later",), ((str(made["later"]),),), ("A note.",))}
+    monkeypatch.setattr(performance, "CHAPTERS", chapter)
+    performance.main(["--folder", str(folder), "--page", str(tmp_path / "performance.md")])
+    text = (tmp_path / "performance.md").read_text()
+    assert text.count("\n## pocket-") == 2
+    assert "![Speedups, phases and growth of pocket-qwen2_5_vl-float32](bench/pocket-qwen2_5_vl-float32.png)" in text
+    assert "| pocket-qwen2_5_vl, float32 | specvlm@0.9 | 289 | 64 | no, 17 | 4.20 | 3.00 x | 2.25 x |" in text
+    assert "## Many questions\n\n| later |\n|---|\n| 3 |" in text
+    assert text.count("bonus token included") == text.count("- A note.") == 1
+
+
+def test_without_a_document_there_is_no_page(tmp_path):
+    with pytest.raises(SystemExit):
+        performance.main(["--folder", str(tmp_path), "--page", str(tmp_path / "performance.md")])
+    assert not (tmp_path / "performance.md").exists()
+
+
+def test_the_published_page_is_made_of_the_published_documents():
+    page, folder = DOCS / "performance.md", DOCS / "bench"
+    expected = performance.page(folder, "bench") if [*folder.glob("*.json")] else None
+    found = page.read_text(encoding="utf-8") if page.exists() else None
+    assert found == expected, "stale: python -m specvlm.bench.performance"
+
+
+def test_the_readmes_speedups_are_those_of_the_page():
+    table = [line for line in (DOCS.parent / "README.md").read_text().splitlines() if line.startswith("|")]
+    found = re.findall(r"\d+\.\d\d x", "\n".join(table))
+    page = (DOCS / "performance.md").read_text()
+    summary = page[: page.index("\n## ")]
+    assert len(found) > 10
+    assert [speedup for speedup in found if f"| {speedup} |" not in summary] == []

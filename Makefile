@@ -57,10 +57,11 @@ compat: ## drop-in, parity and families on the oldest and newest transformers: d
 lmms-eval: $(lmms)/.ready ## the plugin in the real lmms-eval, which gets an environment of its own
 	@OMP_NUM_THREADS=1 $(lmms)/bin/python -m pytest -m lmms_eval tests/integrations/test_lmms_eval.py $(ARGS)
 
-lint: $(lint) ## ruff (rules and format) and pyright
+lint: $(lint) ## ruff (rules and format), pyright, and which room imports which
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/pyright --pythonpath $(bin)/python
+	$(bin)/lint-imports --no-cache
 
 format: $(lint) ## mend what ruff can mend
 	$(bin)/ruff check --fix .

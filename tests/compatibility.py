@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "compatibility.md"
-TRIED = ("tests/integrations/test_transformers_generate.py", "tests/parity", "tests/families")
+TRIED = ("tests/integrations/test_transformers_generate.py", "tests/parity", "tests/families", "tests/answering")
 SHOWN = ("transformers", "torch", "accelerate", "tokenizers", "huggingface_hub", "av", "numpy")
 NEWEST = "newest"
 

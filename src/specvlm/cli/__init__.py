@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -72,4 +73,5 @@ def _specvlm(
 
 def main() -> None:
     """The command `specvlm`; `specvlm.cli.ending` says what its exit codes mean."""
+    os.environ.setdefault("TORCH_LOGS", "-all")  # errors alone: torch, imported later, warns of what others do with it
     app(prog_name="specvlm")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import specvlm
 import tiny
@@ -127,6 +132,154 @@ def test_weights_of_another_size_are_refused(damaged):
     config["text_config"]["hidden_size"] = 64
     (damaged / "config.json").write_text(json.dumps(config))
     assert f"can't load {damaged} as a checkpoint" in refusal(damaged)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], object], file: str = "model.safetensors") -> None:
+    weights = load_file(folder / file)
+    change(weights)
+    save_file(weights, folder / file, metadata={"format": "pt"})
+
+
+QUERY = "language_model.model.layers.0.self_attn.q_proj.weight"
+LOADED_QUERY = "model.language_model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("lost", "count", "named"),
+    [
+        (QUERY, "1 weight", LOADED_QUERY),
+        ("language_model.lm_head.weight", "1 weight", "lm_head.weight"),
+        ("image_newline", "1 weight", "model.image_newline"),
+        ("multi_modal_projector", "4 weights", "model.multi_modal_projector.linear_1.bias"),
+    ],
+)
+def test_a_checkpoint_that_lacks_weights_is_refused_by_their_names(damaged, lost, count, named):
+    def lose(weights):
+        for name in [name for name in weights if name.startswith(lost)]:
+            del weights[name]
+
+    rewrite(damaged, lose)
+    assert f"can't load {damaged} as a checkpoint: it lacks {count} of its model ({named}" in refusal(damaged)
+
+
+def test_a_draft_that_lacks_weights_is_refused_too(checkpoint, damaged):
+    rewrite(damaged, lambda weights: weights.pop(QUERY))
+    with pytest.raises(ModelError, match=f"it lacks 1 weight of its model .{LOADED_QUERY}"):
+        specvlm.load(checkpoint, damaged)
+
+
+@pytest.mark.parametrize("more", [QUERY.replace(".0.", ".2."), QUERY + "_scale_inv", "vision_tower.post_norm.weight"])
+def test_weights_that_a_model_has_no_place_for_are_refused_by_their_names(damaged, more):
+    """Layers that the config doesn't count, the scales of weights that it doesn't call quantised."""
+    rewrite(damaged, lambda weights: weights.update({more: torch.ones(1)}))
+    message = refusal(damaged)
+    assert "it holds 1 weight that its model has no place for (model." in message
+    assert more.rpartition("layers")[2] in message
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "mtp.layers.0.weight",
+        "v_head.weight",
+        "language_model.model.layers.0.self_attn.rotary_emb.inv_freq",
+        "language_model.model.layers.0.self_attn.k_scale",
+        "vision_tower.vision_model.head.probe",
+    ],
+)
+def test_what_no_answer_hangs_on_may_be_there(checkpoint, damaged, more):
+    rewrite(damaged, lambda weights: weights.update({more: torch.ones(1)}))
+    loaded, whole = load_family(damaged).model.state_dict(), load_family(checkpoint).model.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in whole.items())
+
+
+def test_a_head_that_is_tied_to_the_embedding_does_not_lack(damaged):
+    config = json.loads((damaged / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (damaged / "config.json").write_text(json.dumps(config))
+    rewrite(damaged, lambda weights: weights.pop("language_model.lm_head.weight"))
+    model = load_family(damaged).model
+    assert model.lm_head.weight is model.model.language_model.embed_tokens.weight
+    rewrite(damaged, lambda weights: weights.pop("language_model.model.embed_tokens.weight"))
+    assert "it lacks 2 weights of its model (lm_head.weight, model.language_model.embed_tokens" in refusal(damaged)
+
+
+def test_weights_of_another_size_are_refused_by_their_names(damaged):
+    rewrite(damaged, lambda weights: weights.update({QUERY: weights[QUERY][:3].clone()}))
+    assert f"it holds 1 weight of another size ({LOADED_QUERY}: [3, 32] instead of [32, 32])" in refusal(damaged)
+
+
+def test_a_checkpoint_that_lacks_a_shard_is_refused_by_its_name(tmp_path):
+    tiny.llava_model(0).save_pretrained(tmp_path, max_shard_size="100KB")
+    tiny.llava_processor().save_pretrained(tmp_path)
+    load_family(tmp_path)
+    shard = max(tmp_path.glob("*.safetensors"))
+    rewrite(tmp_path, lambda weights: weights.pop(min(weights)), shard.name)
+    assert "it lacks 1 weight of its model" in refusal(tmp_path)
+    shard.unlink()
+    assert shard.name in refusal(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks so
+@pytest.mark.parametrize("apart", [True, False])
+def test_an_adapter_and_what_it_adapts_are_looked_at_both(damaged, tmp_path, apart):
+    """A whole checkpoint may bring its adapter along in one folder."""
+    config = peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False)
+    folder = tmp_path / "adapter" if apart else damaged
+    peft.get_peft_model(load_family(damaged).model, config).save_pretrained(folder)
+    load_family(folder)
+    adapter = folder / "adapter_model.safetensors"
+    whole = adapter.read_bytes()
+    rewrite(folder, lambda weights: weights.pop(min(weights)), adapter.name)
+    assert f"can't load {folder} as a checkpoint: it lacks 1 weight of its model" in refusal(folder)
+    adapter.write_bytes(whole)
+    rewrite(damaged, lambda weights: weights.pop(QUERY))
+    assert f"can't load {damaged} as a checkpoint: it lacks 1 weight of its model ({LOADED_QUERY}" in refusal(folder)
+
+
+FOREIGN = {
+    "AutoConfig": "foreign.Foreign",
+    "AutoModelForImageTextToText": "foreign.Foreign",
+    "AutoProcessor": "foreign.Foreign",
+    "AutoImageProcessor": "foreign.Foreign",
+    "AutoVideoProcessor": "foreign.Foreign",
+    "AutoTokenizer": ["foreign.Foreign", "foreign.Foreign"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"model_type": "foreign"}),
+        ("processor_config.json", {"processor_class": "ForeignProcessor"}),
+        ("tokenizer_config.json", {"tokenizer_class": "ForeignTokenizer"}),
+    ],
+)
+def test_no_code_of_a_checkpoint_is_run_whatever_is_said_on_a_terminal(damaged, tmp_path, monkeypatch, file, changes):
+    ran = tmp_path / "ran"
+    (damaged / "foreign.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    asked: list[str] = []
+    monkeypatch.setattr(builtins, "input", lambda question="": asked.append(question) or "y")
+    config = json.loads((damaged / file).read_text())
+    (damaged / file).write_text(json.dumps({**config, **changes, "auto_map": FOREIGN}))
+    message = refusal(damaged)
+    assert not asked
+    assert not ran.exists()
+    assert "it needs code that it brings along, and specvlm runs none" in message
+
+
+def test_code_that_a_checkpoint_does_not_need_is_not_run(checkpoint, damaged, tmp_path, monkeypatch):
+    """Nor does it matter that no file says which class the processor is of."""
+    ran = tmp_path / "ran"
+    (damaged / "foreign.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.setattr(builtins, "input", lambda question="": "y")
+    for file in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        config = json.loads((damaged / file).read_text())
+        config.pop("processor_class", None)
+        (damaged / file).write_text(json.dumps({**config, "auto_map": FOREIGN}))
+    family = load_family(damaged)
+    assert type(family.processor) is type(load_family(checkpoint).processor)
+    assert not ran.exists()
 
 
 def test_an_unknown_dtype_is_refused(checkpoint):

@@ -61,7 +61,7 @@ class Reader:
     def __init__(self, family: str, path: Path, dtype: torch.dtype) -> None:
         model_class: Any = architecture(family).model_class
         self.model: Any = model_class.from_pretrained(path, dtype=dtype).eval()
-        self.processor = AutoProcessor.from_pretrained(path)
+        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
 
     def inputs(self, films: Sequence[Video], question: str) -> Any:
         """One question about each of several films of as many frames, with the films' own clocks."""

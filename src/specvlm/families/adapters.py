@@ -16,6 +16,9 @@ from specvlm.families.checks.model_objects import refuse_adapters
 CONFIG = "adapter_config.json"
 PROCESSOR_CONFIGS = ("processor_config.json", "preprocessor_config.json")
 
+WITHOUT_ADAPTER = {"adapter_kwargs": {"subfolder": "no-adapter"}}
+"""Has `from_pretrained` look for an adapter where there is none, and so load a checkpoint without its own."""
+
 
 def base_of_adapter(name: str) -> str | None:
     """The checkpoint whose adapter lies in the folder, or under the Hub id, `name`; None if none does.
@@ -44,6 +47,21 @@ def base_of_adapter(name: str) -> str | None:
 def holds_processor(name: str) -> bool:
     """Whether a processor was saved in this folder, or under this Hub id."""
     return any(_find(name, config) is not None for config in PROCESSOR_CONFIGS)
+
+
+def names_processor(name: str) -> bool:
+    """Whether the files of a checkpoint, those that AutoProcessor reads, say which class its processor is of."""
+    processor, images = (_find(name, config) for config in PROCESSOR_CONFIGS)
+    images = images or _find(name, "video_preprocessor_config.json")
+    return any(_says_class(path) for path in (processor, images, _find(name, "tokenizer_config.json")) if path)
+
+
+def _says_class(path: str) -> bool:
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # as whoever loads it will say
+        return True
+    return isinstance(config, dict) and config.get("processor_class") is not None
 
 
 def _find(name: str, file: str) -> str | None:

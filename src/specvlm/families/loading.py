@@ -9,15 +9,17 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    PROCESSOR_MAPPING,
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     ProcessorMixin,
 )
 
 from specvlm.errors import ModelError, OptionError, brief
-from specvlm.families.adapters import base_of_adapter, holds_processor
+from specvlm.families.adapters import WITHOUT_ADAPTER, base_of_adapter, holds_processor, names_processor
 from specvlm.families.base import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.llava_onevision import LlavaOnevision
@@ -25,6 +27,7 @@ from specvlm.families.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen2_vl import Qwen2VL
 from specvlm.families.qwen3_vl import Qwen3VL
 from specvlm.families.qwen3_vl_moe import Qwen3VLMoe
+from specvlm.families.weights import wrong_weights
 
 FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)
@@ -62,21 +65,24 @@ def load_family(
                 raise ModelError(
                     "a model object that was not loaded from a checkpoint has no processor: pass processor=..."
                 )
-            processor = _load(AutoProcessor, model.name_or_path)
+            processor = _load_processor(model.name_or_path, model.config)
         return family(model, processor, name)
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     name = str(source)
-    family, base = _kind_of(name)
-    model = _load(
-        AutoModelForImageTextToText,
-        name,
-        dtype=DTYPES[dtype] if isinstance(dtype, str) else dtype,
-        device_map=device_map,
-        attn_implementation=attn,
-    )
+    family, config, adapted = _kind_of(name)
+    how = {
+        "dtype": DTYPES[dtype] if isinstance(dtype, str) else dtype,
+        "device_map": device_map,
+        "attn_implementation": attn,
+    }
+    if adapted is not None:
+        # Beside an adapter's weights transformers tells of no others. Quantised ones can't be looked at without memory.
+        shapes = {} if getattr(config, "quantization_config", None) else {"device_map": "meta"}
+        _load_model(adapted, **how | shapes, **WITHOUT_ADAPTER)
+    model = _load_model(name, **how)
     if processor is None:
-        processor = _load(AutoProcessor, name if base == name or holds_processor(name) else base)
+        processor = _load_processor(name if adapted is None or holds_processor(name) else adapted, config)
     return family(model, processor, name)
 
 
@@ -86,12 +92,13 @@ def require_supported(source: str | Path | nn.Module) -> None:
         _kind_of(str(source))
 
 
-def _kind_of(name: str) -> tuple[type[Family], str]:
-    """The Family of a checkpoint or an adapter, and the checkpoint that it is based on: itself, or another."""
+def _kind_of(name: str) -> tuple[type[Family], PreTrainedConfig, str | None]:
+    """The Family of a checkpoint or an adapter, its config, and which checkpoint an adapter changes (maybe itself)."""
     if not name:
         raise ModelError("a model must be a path, a Hub id, 'pocket' or a model object, not ''")
-    base = base_of_adapter(name) or name
-    return family_of(_load(AutoConfig, base).model_type, name), base
+    adapted = base_of_adapter(name)
+    config = _load(AutoConfig, adapted or name)
+    return family_of(config.model_type, name), config, adapted
 
 
 def family_of(model_type: str, name: str) -> type[Family]:
@@ -107,9 +114,34 @@ def name_of(model: PreTrainedModel) -> str:
     return model.name_or_path or type(model).__name__
 
 
-def _load(auto_class: Any, name: str, **kwargs: Any) -> Any:
-    """Load by name; whatever transformers says is wrong becomes one line."""
+def _load_model(name: str, **kwargs: Any) -> PreTrainedModel:
+    """Errors: ModelError, also for weights that are missing, too many, or of another size."""
+    # Sizes are complained about below, by name: transformers' own error has none.
+    model, info = _load(
+        AutoModelForImageTextToText, name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+    )
+    if (wrong := wrong_weights(info, model)) is not None:
+        raise ModelError(f"can't load {brief(name)} as a checkpoint: {wrong}")
+    return model
+
+
+def _load_processor(name: str, config: PreTrainedConfig) -> ProcessorMixin:
+    """The processor that a checkpoint names or, where it names none, the one that goes with its kind of model.
+
+    AutoProcessor would find the same one. Found here, it is asked by ourselves to run no code that a checkpoint brings.
+    """
+    named = names_processor(name) or getattr(config, "processor_class", None) is not None
+    by_kind = not named and type(config) in PROCESSOR_MAPPING
+    return _load(PROCESSOR_MAPPING[type(config)] if by_kind else AutoProcessor, name)
+
+
+def _load(loader: Any, name: str, **kwargs: Any) -> Any:
+    """Load by name; whatever transformers says is wrong becomes one line. No code that a checkpoint brings is run, and
+    nobody is asked whether it should be."""
+    given = {key: value for key, value in kwargs.items() if value is not None}
     try:
-        return auto_class.from_pretrained(name, **{key: value for key, value in kwargs.items() if value is not None})
+        return loader.from_pretrained(name, trust_remote_code=False, **given)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"can't load {brief(name)} as a checkpoint: {brief(error, 500)}") from error
+        foreign = "trust_remote_code" in str(error)
+        reason = "it needs code that it brings along, and specvlm runs none" if foreign else brief(error, 400)
+        raise ModelError(f"can't load {brief(name)} as a checkpoint: {reason}") from error

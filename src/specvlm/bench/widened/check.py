@@ -86,7 +86,9 @@ def check_pair(pair: Pair, *, dtype: torch.dtype, cached: int, steps: int, max_n
     Errors: ModelError if there is no pocket pair of the family.
     """
     paths = [pocket.path(pair.family, role) for role in pocket.ROLES]
-    models: list[Any] = [AutoModelForImageTextToText.from_pretrained(path, dtype=dtype).eval() for path in paths]
+    models: list[Any] = [
+        AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, trust_remote_code=False).eval() for path in paths
+    ]
     built = []
     for model, shape in zip(models, (pair.target, pair.draft), strict=True):
         detector = learn_detector(model)

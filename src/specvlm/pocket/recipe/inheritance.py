@@ -29,7 +29,7 @@ class Inheritance:
     def language(self, role: Role, heir: Any, tokenizer: Any) -> None:
         """Put the lender's language model in place of the heir's. Tokens that the lender has not keep their rows."""
         path = pocket.path(self.lender.model_type, role)
-        rows = token_rows(tokenizer, AutoTokenizer.from_pretrained(path), dict(self.names))
+        rows = token_rows(tokenizer, AutoTokenizer.from_pretrained(path, trust_remote_code=False), dict(self.names))
         ours = heir.model.language_model
         state = self.model(role).model.language_model.state_dict()
         embeddings = ours.embed_tokens.weight.detach().clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,53 @@ def is_read(data: bytes) -> bool:
 @given(st.binary(max_size=300))
 def test_random_bytes_are_no_picture(data: bytes) -> None:
     refused(data)
+
+
+DRAWINGS = {
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n",
+    "PDF": b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n",
+    "SVG": b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg' width='4' height='4'></svg>\n",
+    "Windows metafile": b"\xd7\xcd\xc6\x9a\0\0" + bytes(16) + b"\x01\0\x09\0" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWINGS)
+@pytest.mark.parametrize("suffix", ["eps", "png"])
+def test_a_drawing_is_refused_by_name_and_nothing_else_is_run(kind, suffix, tmp_path, monkeypatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: started.append(args))
+    path = tmp_path / f"picture.{suffix}"
+    path.write_bytes(DRAWINGS[kind])
+    for source in (path, DRAWINGS[kind], io.BytesIO(DRAWINGS[kind])):
+        assert f" {kind}, which is drawn by" in refused(source)
+    for source in (path, [path], tmp_path):
+        with pytest.raises(VideoError):
+            load(source)
+    assert started == []
+
+
+def test_nor_is_one_that_somebody_else_opened(monkeypatch) -> None:
+    started: list[object] = []
+    with Image.open(io.BytesIO(DRAWINGS["PostScript"])) as image:
+        monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: started.append(args))
+        assert "the EpsImageFile is an unread EPS" in refused(image)
+    assert started == []
+
+
+@pytest.mark.parametrize("kind", ["sgi", "dds", "pcx", "tga"])
+def test_only_formats_of_a_list_are_read(kind) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind)
+    if kind in ("pcx", "tga"):
+        assert np.array_equal(load_image(buffer.getvalue()), PIXELS)
+    else:
+        assert "is in none of the formats AVIF, BMP, " in refused(buffer.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "bmp", "tiff", "jpeg2000", "ppm", "ico", "avif"])
+def test_a_name_that_lies_changes_nothing(kind, tmp_path) -> None:
+    path = tmp_path / ("lie.png" if kind != "png" else "lie.bmp")
+    Image.fromarray(PIXELS).save(path, kind)
+    with Image.open(path) as image:
+        assert np.array_equal(load_image(path), np.asarray(image.convert("RGB")))
+    assert np.array_equal(load(tmp_path).frames[0], load_image(path))

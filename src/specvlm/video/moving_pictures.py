@@ -7,8 +7,6 @@ the first of them is the photo (FFmpeg sees a film at 25 frames a second). GIF, 
 
 from __future__ import annotations
 
-from typing import IO, cast
-
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image, UnidentifiedImageError
@@ -16,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from specvlm.errors import VideoError
 from specvlm.video.clip import Video
 from specvlm.video.files.container import HEAD_SIZE, SHORT_PICTURE, BinaryFile
-from specvlm.video.pictures import blaming_pillow, upright_rgb
+from specvlm.video.pictures import blaming_pillow, open_picture, upright_rgb
 from specvlm.video.room import require_all, require_frame
 from specvlm.video.sampling import Choose, Timeline
 
@@ -45,7 +43,7 @@ def read_pictures(file: BinaryFile, name: str, choose: Choose) -> Video | None:
     with blaming_pillow(name):
         file.seek(0)
         try:
-            image = Image.open(cast(IO[bytes], file))
+            image = open_picture(file)
         except (UnidentifiedImageError, OSError):  # FFmpeg may know better
             return None
         with image:
@@ -95,8 +93,11 @@ def _animated(image: Image.Image, num_pictures: int, name: str, choose: Choose) 
 
 
 def _pick(image: Image.Image, chosen: Int64[np.ndarray, " chosen"], name: str) -> UInt8[np.ndarray, "chosen H W 3"]:
-    frames = []
-    for place in chosen.tolist():
+    frames = np.empty((0, 0, 0, 3), np.uint8)
+    for row, place in enumerate(chosen.tolist()):
         image.seek(place)
-        frames.append(upright_rgb(image, name))
-    return np.stack(frames)
+        pixels = upright_rgb(image, name)
+        if row == 0:
+            frames = np.empty((len(chosen), *pixels.shape), np.uint8)
+        frames[row] = pixels
+    return frames

@@ -19,6 +19,13 @@ from specvlm.video.files.doors import binary
 from specvlm.video.files.packets import Scan
 from specvlm.video.room import require_frame
 
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""What is read, by content. Others are refused: some hand the file to an interpreter (EPS to Ghostscript), and the rest
+is read by code that few have tried."""
+
+INTERPRETED = ("EPS", "WMF")
+"""Of these Pillow runs something else to see anything."""
+
 BROKEN = (SyntaxError, EOFError, LookupError, TypeError, struct.error, Image.DecompressionBombError)
 """What Pillow raises over broken files, besides the errors that any file may cause."""
 
@@ -42,6 +49,8 @@ def picture(source: Any, name: str) -> UInt8[np.ndarray, "H W 3"]:
     if isinstance(source, np.ndarray):
         return rgb(source, name)
     if isinstance(source, Image.Image):
+        if source.format in INTERPRETED:
+            raise VideoError(f"{name} is an unread {source.format}, which is drawn by an interpreter: convert it first")
         with blaming_pillow(name):
             return upright_rgb(source, name)
     if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(source, "read"):
@@ -58,13 +67,34 @@ def read_picture(file: BinaryFile, name: str) -> UInt8[np.ndarray, "H W 3"]:
     with blaming_pillow(name):
         file.seek(0)
         try:
-            image = Image.open(cast(IO[bytes], file))
+            image = open_picture(file)
         except UnidentifiedImageError as error:
             file.seek(0)
-            plain = nothing_to_see(file.read(HEAD_SIZE)) or "is in no format that Pillow knows"
+            head = file.read(HEAD_SIZE)
+            plain = _drawing(head) or nothing_to_see(head) or f"is in none of the formats {', '.join(FORMATS)}"
             raise VideoError(f"{name} {plain}: expected a picture, such as JPEG, PNG or WebP") from error
         with image:
             return upright_rgb(image, name)
+
+
+def open_picture(file: BinaryFile) -> Image.Image:
+    """What Pillow finds in a file, if it is in one of `FORMATS`. Errors: Pillow's own."""
+    Image.init()  # an old Pillow doesn't know all of them
+    return Image.open(cast(IO[bytes], file), formats=[each for each in FORMATS if each in Image.OPEN])
+
+
+def _drawing(head: bytes) -> str | None:
+    """What kind of drawing a file is, if it is one: a program that something else would have to run."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text[:4] in (b"%!PS", b"\xc5\xd0\xd3\xc6"):
+        return "is PostScript, which is drawn by an interpreter and not read"
+    if text[:5] == b"%PDF-":
+        return "is a PDF, which is drawn by an interpreter and not read"
+    if text[:4] == b"\xd7\xcd\xc6\x9a" or text[40:44] == b" EMF":
+        return "is a Windows metafile, which is drawn by Windows and not read"
+    if text[:4] == b"<svg" or (text[:5] == b"<?xml" and b"<svg" in text):
+        return "is an SVG, which is drawn by an interpreter and not read"
+    return None
 
 
 def read_photo(

@@ -225,7 +225,7 @@ class Family(abc.ABC):
         if images:
             kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
         if videos:
-            kwargs["videos"] = [torch.from_numpy(np.array(video.frames)).permute(0, 3, 1, 2) for video in videos]
+            kwargs["videos"] = [video.tensor() for video in videos]
         try:
             inputs = processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
         except ValueError as error:  # a picture that is 200 times as wide as high, say

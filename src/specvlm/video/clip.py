@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64, UInt8
+from torch import Tensor
 
 from specvlm.errors import VideoError
 from specvlm.video.sampling import Choose, Rate, Timeline, average_rate
@@ -72,6 +74,11 @@ class Video:
         """Frames a second among these frames, on average. None for a single frame or without a clock."""
         return None if self.timestamps is None else average_rate(self.timestamps)
 
+    def tensor(self) -> UInt8[Tensor, "T 3 H W"]:
+        """The frames as processors take them: no copy, as far as their strides allow, so don't write to it."""
+        frames = np.ascontiguousarray(self.frames)
+        return torch.from_numpy(np.asarray(_Unsealed(frames))).permute(0, 3, 1, 2)
+
     def metadata(self) -> dict[str, Any]:
         """What transformers calls `video_metadata`, for processors that are called with `do_sample_frames=False`.
 
@@ -120,3 +127,12 @@ class Video:
             return self
         timestamps = None if self.timestamps is None else self.timestamps[chosen]
         return replace(self, frames=self.frames[chosen], timestamps=timestamps, indices=self.indices[chosen])
+
+
+class _Unsealed:
+    """The memory of an array that is read-only, for torch: it knows no such thing, and warns."""
+
+    def __init__(self, array: UInt8[np.ndarray, "..."]) -> None:
+        self._array = array
+        place, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (place, False)}

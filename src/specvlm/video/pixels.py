@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
@@ -48,7 +49,9 @@ def upright(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "H 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        # Not `frame.side_data`: that and the frame would hold each other, and with them the buffers and the threads of
+        # the decoder, until the garbage collector comes; after a fork it would wait for threads that aren't there.
+        matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except ValueError:
         # PyAV (up to 18.1) chokes on kinds of side data that it has no name for, such as a photo's EXIF. It still
         # tells the angle, though no longer whether the picture is mirrored.

@@ -34,17 +34,20 @@ def pick(
         return rgb(np.asarray(frames[chosen]), name, "T")
     if isinstance(frames, Tensor):
         return rgb(to_numpy(frames[torch.from_numpy(chosen).to(frames.device)]), name, "T")
-    pictures: list[UInt8[np.ndarray, "H W 3"]] = []
-    for index in chosen.tolist():
-        pictures.append(picture(frames[index], f"frame {index} of {name}"))
-        height, width, _ = pictures[0].shape
-        require_all(len(chosen), width, height, name)
-        if pictures[-1].shape != pictures[0].shape:
+    gallery = np.empty((0, 0, 0, 3), np.uint8)
+    for row, index in enumerate(chosen.tolist()):
+        pixels = picture(frames[index], f"frame {index} of {name}")
+        if row == 0:
+            height, width, _ = pixels.shape
+            require_all(len(chosen), width, height, name)
+            gallery = np.empty((len(chosen), *pixels.shape), np.uint8)
+        if pixels.shape != gallery.shape[1:]:
             raise VideoError(
-                f"the frames of {name} differ in size: frame {chosen[0]} is {_size(pictures[0])}, "
-                f"frame {index} is {_size(pictures[-1])}; make them all the same"
+                f"the frames of {name} differ in size: frame {chosen[0]} is {_size(gallery[0])}, "
+                f"frame {index} is {_size(pixels)}; make them all the same"
             )
-    return np.stack(pictures)
+        gallery[row] = pixels
+    return gallery
 
 
 def picture_files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ from specvlm.answering.options import Options
 from specvlm.answering.recipe import prepare_generation
 from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.stats import PHASES, Stats
-from specvlm.errors import ModelError, OptionError, VideoError
+from specvlm.errors import LengthWarning, ModelError, OptionError, VideoError
 from specvlm.families.decoder import HFDecoder
 from specvlm.pipeline import SpecVLM, load
 from specvlm.prompts.prompt import Prompt
@@ -416,3 +417,42 @@ def test_an_option_that_is_zero_or_empty_was_given(given):
     assert len(answer.token_ids) <= asked["max_new_tokens"]
     assert answer.stats.num_kept == answer.stats.num_video_tokens or "pruning_ratio" not in given
     assert vlm.watch(tiny.film(4, 0), **asked).ask("what?").token_ids == answer.token_ids
+
+
+def made_for(positions: int, **rope) -> SpecVLM:
+    """The pair again, with a target that was made for so many positions."""
+    target = tiny.llava_model(0, layers=1)
+    config = target.config.text_config
+    config.max_position_embeddings = positions
+    config.rope_parameters = {**config.rope_parameters, **rope}
+    return tiny.llava_pair(target, tiny.noised(target, 0.01))
+
+
+def test_a_prompt_longer_than_the_models_positions_is_told_of_once_and_answered_as_by_stock():
+    length = pair().generate(VIDEO, QUESTION, max_new_tokens=1).stats.num_prompt_tokens
+    vlm = made_for(length - 1)
+    with pytest.warns(LengthWarning, match=f"the prompt takes {length} positions, and .* was made for {length - 1}: "):
+        answer = vlm.generate(VIDEO, QUESTION, max_new_tokens=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert vlm.autoregressive(VIDEO, QUESTION, max_new_tokens=12).token_ids == answer.token_ids
+        vlm.generate(VIDEO, QUESTION, max_new_tokens=2)
+    with pytest.warns(LengthWarning, match="positions"):
+        made_for(length - 1).autoregressive(VIDEO, QUESTION, max_new_tokens=2)
+    with pytest.warns(LengthWarning, match="positions"):
+        made_for(length - 1).watch(VIDEO, max_new_tokens=2).ask(QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("positions", "rope"),
+    [
+        (0, {}),
+        (-20, {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 20}),
+        (-20, {"rope_type": "linear", "factor": 4.0}),
+    ],
+)
+def test_a_prompt_that_fits_or_whose_frequencies_are_stretched_is_not_told_of(positions, rope):
+    length = pair().generate(VIDEO, QUESTION, max_new_tokens=1).stats.num_prompt_tokens
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made_for(length + positions, **rope).generate(VIDEO, QUESTION, max_new_tokens=2)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from specvlm.comparing.record import Arm
     from specvlm.engine.stats import Stats
     from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
-    from specvlm.errors import ModelError, OptionError, SpecVLMError, VideoError
+    from specvlm.errors import LengthWarning, ModelError, OptionError, SpecVLMError, VideoError
     from specvlm.integrations.transformers_generate import custom_generate
     from specvlm.pipeline import SpecVLM, load
     from specvlm.watching.watch_list import WatchList
@@ -26,6 +26,7 @@ __all__ = [
     "DraftTree",
     "DynamicTree",
     "Generation",
+    "LengthWarning",
     "ModelError",
     "OptionError",
     "Options",
@@ -47,7 +48,7 @@ _HOMES = {
     "specvlm.comparing.record": ("Arm",),
     "specvlm.engine.stats": ("Stats",),
     "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
-    "specvlm.errors": ("ModelError", "OptionError", "SpecVLMError", "VideoError"),
+    "specvlm.errors": ("LengthWarning", "ModelError", "OptionError", "SpecVLMError", "VideoError"),
     "specvlm.integrations.transformers_generate": ("custom_generate",),
     "specvlm.answering.options": ("Options",),
     "specvlm.pipeline": ("SpecVLM", "load"),

@@ -25,6 +25,10 @@ class ModelError(SpecVLMError):
     """A checkpoint can't be loaded, isn't supported, or doesn't fit its partner."""
 
 
+class LengthWarning(UserWarning):
+    """A prompt is longer than what its model was made for: the answer is stock generate's, and may be poor."""
+
+
 def brief(text: object, limit: int = 200) -> str:
     """What a message quotes of a path, a value or a library's reason: `text` on one line of `limit` characters at most.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -277,3 +278,16 @@ def test_a_video_by_its_address(run: Callable, film: Path, small: list, what: st
     assert result.exit_code == 2
     assert "https://" in result.stderr
     assert "secret" not in result.stderr
+
+
+def test_a_prompt_longer_than_the_models_positions_is_told_of_in_one_line(run, pair, film, small, tmp_path):
+    target = shutil.copytree(pair / "target", tmp_path / "target")
+    config = json.loads((target / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 9
+    (target / "config.json").write_text(json.dumps(config))
+    whole = run("generate", film, "what?", "how?", *small)
+    result = run("generate", film, "what?", "how?", *small, "--target", target)
+    assert (result.exit_code, result.stdout) == (0, whole.stdout)
+    [line] = result.stderr.splitlines()
+    assert line.startswith("warning: the prompt takes ")
+    assert f"positions, and {target} was made for 9" in line

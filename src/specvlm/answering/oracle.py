@@ -106,6 +106,7 @@ def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats,
     """
     with stats.stopped():
         refuse_unless_comparable(target, prompt, options)
+        target.decoder.warn_beyond(prompt.next_position)
     with stats.phase("prefill_target"):
         tokens, reason = generate_stock(target, prompt, options, stats, **aids)
     stats.finish(len(tokens))

@@ -70,6 +70,7 @@ def begin(
     # No guess stands further than the last token that plain decoding would read.
     answered = prompt.next_position + max(0, stopping.max_new_tokens - 1)
     pair.target.decoder.refuse_beyond(max(int(prompt.position_ids.max()) + 1, answered))
+    pair.target.decoder.warn_beyond(prompt.next_position)
     fixed = prompt.num_tokens + (1 if pair.draft is None else _most_nodes(options))
     return Sequence(
         prompt_ids=prompt.input_ids,

@@ -38,13 +38,20 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
 
 
 def silence() -> None:
-    """Keep transformers' warnings and bars off the terminal: what matters is an error, and errors are ours to tell."""
+    """Keep the libraries' warnings and bars off the terminal: what matters is an error, and errors are ours to tell.
+
+    Our own warnings are a line each.
+    """
     import warnings
 
     from huggingface_hub import logging as hub_logging
     from transformers.utils import logging
 
+    from specvlm.errors import LengthWarning
+
     warnings.simplefilter("ignore")
+    warnings.simplefilter("always", LengthWarning)
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
     hub_logging.set_verbosity_error()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

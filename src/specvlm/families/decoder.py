@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -27,8 +28,8 @@ from specvlm.engine.kernels.packed_products import PackedWeights, pack
 from specvlm.engine.kernels.thin_attention import hiding_columns, thin_attention
 from specvlm.engine.kernels.thin_attention import pays as thin_attention_pays
 from specvlm.engine.kernels.thin_products import thin_products
-from specvlm.errors import ModelError
-from specvlm.families.checks.frequencies import reach_of
+from specvlm.errors import LengthWarning, ModelError
+from specvlm.families.checks.frequencies import positions_of, reach_of
 from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
 from specvlm.families.releases import cache_name
 
@@ -64,6 +65,7 @@ class HFDecoder:
         self._layer_types = tuple(named or [only] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type and named else torch.empty(1, 1, 0, 0)
         self._reach = reach_of(self._model)
+        self._may_warn = True
         self._packed: PackedWeights | None = None
 
     @property
@@ -128,6 +130,19 @@ class HFDecoder:
             raise ModelError(
                 f"{self._name} has {self._reach.kind} rotary frequencies, which change beyond {self._reach.positions} "
                 f"positions, and this answer may need {needed}: give fewer frames or a smaller max_new_tokens"
+            )
+
+    def warn_beyond(self, needed: int) -> None:
+        """Say once that a prompt over `needed` positions is longer than what the model was made for (`LengthWarning`).
+        Stock `generate` goes on, and so does specvlm."""
+        limit = positions_of(self._model.config)
+        if self._may_warn and limit is not None and needed > limit:
+            self._may_warn = False
+            warnings.warn(
+                f"the prompt takes {needed} positions, and {self._name} was made for {limit}: it may answer poorly; "
+                "give fewer frames or smaller ones",
+                LengthWarning,
+                stacklevel=2,
             )
 
     @torch.no_grad()

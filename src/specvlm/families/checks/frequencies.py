@@ -21,6 +21,24 @@ class Reach:
     positions: int
 
 
+def positions_of(config: Any) -> int | None:
+    """How many positions a language model was made for, by its config; None if that doesn't say.
+
+    Where frequencies are stretched (YaRN, linear), `max_position_embeddings` may still be the length before that.
+    """
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    parameters = getattr(config, "rope_parameters", None) or {}
+    sets = [parameters, *(each for each in parameters.values() if isinstance(each, dict))]
+    stretched = [
+        int(each["factor"] * (each.get("original_max_position_embeddings") or positions))
+        for each in sets
+        if each.get("factor")
+    ]
+    return max([positions, *stretched])
+
+
 def reach_of(language_model: nn.Module) -> Reach | None:
     """The shortest of a model's rotary embeddings; None if all their frequencies stay what they are."""
     return min(_reaches(language_model), key=lambda reach: reach.positions, default=None)

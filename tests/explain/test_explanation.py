@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ from specvlm.explain.places import grid_of
 def pair(request):
     target = tiny.model(request.param, 0, dtype=torch.float64)
     return tiny.pair(target, tiny.noised(target, 0.02))
+
+
+@pytest.fixture(scope="module")
+def explained():
+    target = tiny.model("llava_onevision", 0, dtype=torch.float64)
+    return explain(tiny.pair(target, tiny.noised(target, 0.02)), tiny.film(6, 3), "what happens?", max_new_tokens=4)
 
 
 @pytest.mark.parametrize("pruner", ["verifier_guided", "frames", "none"])
@@ -73,6 +80,46 @@ def test_the_page_holds_it_all_and_loads_nothing(pair):
     assert [word["token_id"] for word in found["words"]] == list(made.generation.token_ids)
     assert len(found["looks"]) == len(made.looks)
     assert not re.search(r'(src|href)="?https?:', html)
+
+
+HOSTILE = {
+    "ends the script": "</script><script>alert(1)</script>",
+    "hides the end of the script": "<!-- <script>",
+    "ends a comment": "--> ]]> </ScRiPt >",
+    "looks like a place-holder": "__DATA__ {} %s $x^2$ ${data}",
+    "markup": "a < b && \"c\" > 'd' &lt;&#60;",
+    "half a letter": "film \udcff.mp4",
+    "separators": "one\u2028two\u2029three\0four\x1b[31m",
+    "from right to left": "\u05de\u05d4 \u05e7\u05d5\u05e8\u05d4? \u202e",
+    "beyond the first plane": "\U0001f3ac\U0001f468\u200d\U0001f469",
+    "very long": "a" * 5000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_any_text_is_shown_as_it_is(explained, text):
+    html = page(replace(explained, question=text, video=text))
+    html.encode("utf-8")  # as the command writes it
+    start = html.index('<script id="data" type="application/json">') + 42
+    data = html[start : html.index("</script>", start)]
+    assert not set("<\u2028\u2029") & set(data)
+    assert data.isascii()
+    found = json.loads(data)
+    assert found["question"] == text
+    assert found["about"].startswith(f"\u2068{text}\u2069: 6 frames, ")
+    same = page(explained)
+    assert html[:start] == same[:start]
+    assert html[start + len(data) :] == same[same.index("</script>", start) :]
+
+
+def test_text_is_put_on_the_page_as_text_runs_its_own_way_and_breaks_anywhere(explained):
+    html = page(explained)
+    assert "innerHTML" not in html
+    assert "insertAdjacentHTML" not in html
+    assert re.search(r'<h1 id="question" dir="auto">', html)
+    assert re.search(r'id="answer" dir="auto"', html)
+    for kind in ("h1", "p", ".answer"):
+        assert re.search(rf"^{re.escape(kind)} {{[^}}]*overflow-wrap: anywhere", html, re.MULTILINE)
 
 
 def test_what_cannot_be_explained_is_refused(pair):

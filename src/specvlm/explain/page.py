@@ -18,6 +18,9 @@ from specvlm.machine import machine
 PICTURE_WIDTH = 320
 """Pixels of a frame on the page, at most."""
 
+ISOLATED = "\u2068{}\u2069"
+"""Text that may run from right to left, and leaves what is beside it where it is."""
+
 STAGES = {
     1: ("kept for the draft",),
     2: ("kept: the target looks there", "kept: an even sample of the rest"),
@@ -27,15 +30,16 @@ STAGES = {
 def page(explanation: Explanation) -> str:
     """The page's HTML; it loads nothing."""
     template = files("specvlm.explain").joinpath("page.html").read_text(encoding="utf-8")
-    # In a script element nothing is special but the sequence that ends it.
-    return template.replace("__DATA__", json.dumps(_data(explanation)).replace("</", "<\\/"))
+    # In a script element `</script` is special, and `<!--` and `<script` together hide it. All that is no ASCII, halves
+    # of letters too, json escapes itself.
+    return template.replace("__DATA__", json.dumps(_data(explanation)).replace("<", "\\u003c"))
 
 
 def _data(explanation: Explanation) -> dict[str, Any]:
     stats = explanation.generation.stats
     return {
         "question": explanation.question,
-        "about": f"{explanation.video}: {sum(len(look.frames) for look in explanation.looks)} frames, "
+        "about": f"{ISOLATED.format(explanation.video)}: {sum(len(look.frames) for look in explanation.looks)} frames, "
         f"{stats.num_video_tokens} video tokens, {stats.num_prompt_tokens} prompt tokens in all.",
         "figures": [
             (f"{stats.mean_acceptance_length:.2f}", "tokens a target forward (plain decoding: 1.00)"),

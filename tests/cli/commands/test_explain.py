@@ -23,3 +23,13 @@ def test_a_folder_that_is_not_there_is_noticed_before_any_work(run: Callable, fi
     assert result.exit_code == 2
     assert "nowhere" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_film_on_standard_input_and_any_words(run: Callable, film: Path, small: list, tmp_path: Path):
+    out, asked = tmp_path / "page.html", "<!--<script> \u05de\u05d4? $x$ [bold] " + "a" * 400
+    result = run("explain", "-", asked, "--out", out, "--png", tmp_path, *small, stdin=film.read_bytes())
+    assert (result.exit_code, result.stderr) == (0, "")
+    html = out.read_text(encoding="utf-8")
+    assert "<!--<script>" not in html
+    assert "the video of " in html
+    assert list(tmp_path.glob("*.png"))

@@ -55,7 +55,8 @@ def load(
     for an embedded model), `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding
     has its own) go to `from_pretrained`. `processor` is for model objects that came from no checkpoint.
 
-    Errors: ModelError for a checkpoint that can't be loaded, isn't supported, or doesn't fit its partner; OptionError.
+    No code that a checkpoint brings is run. Errors: ModelError for a checkpoint that can't be loaded, lacks weights or
+    holds some that its model has no place for, isn't supported, or doesn't fit its partner; OptionError.
     """
     if isinstance(target, str) and target in POCKET:
         draft = target if draft is None else draft

@@ -22,12 +22,12 @@ from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.adapters import WITHOUT_ADAPTER, base_of_adapter, holds_processor, names_processor
 from specvlm.families.base import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
+from specvlm.families.checks.weights import wrong_weights
 from specvlm.families.llava_onevision import LlavaOnevision
 from specvlm.families.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen2_vl import Qwen2VL
 from specvlm.families.qwen3_vl import Qwen3VL
 from specvlm.families.qwen3_vl_moe import Qwen3VLMoe
-from specvlm.families.weights import wrong_weights
 
 FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +33,7 @@ from specvlm.evals.run_folder import read_run
 from specvlm.evals.runner import key_of, local
 from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
+from specvlm.integrations import ray_head
 from specvlm.integrations.ray_data import MAX_ATTEMPTS, OBJECT_STORE, gather, ray_data
 from specvlm.pipeline import SpecVLM
 from tiny import llava_model, llava_processor, noised
@@ -62,9 +69,9 @@ def here(pair: Path, film: Path) -> dict[Any, Record]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster that somebody else has started: one node with room for two actors."""
+    """The address of a cluster that somebody else has started: one node with room for two actors, and a GPU by name."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    node = {"num_cpus": 2, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    node = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     running = Cluster(initialize_head=True, head_node_args=node)
     cloudpickle.register_pickle_by_value(mortal)  # its nodes have specvlm installed, but not these tests
     yield str(running.address)
@@ -177,6 +184,90 @@ class TestOnARunningCluster:
         records = read_run(tmp_path).records
         assert [(record["arm"], record["error"]) for record in records] == [(arm, None) for arm in SETTING.arms]
         assert (tmp_path / "report.html").exists()
+
+    @pytest.mark.parametrize("part", [1.0, 0.5])
+    def test_actors_on_gpus(self, cluster: str, pair: Path, film: Path, here: dict[Any, Record], part: float) -> None:
+        """Ray only counts them, so that this machine needs none."""
+        there = by_key(ray_data(load_from(pair), address=cluster, num_gpus=part)(jobs(film)[:2]))
+        assert not differences(there, {key: record for key, record in here.items() if key[1] in "01"})
+
+    @pytest.mark.parametrize("wanted", [{"num_gpus": 2.0}, {"num_cpus": 64.0}])
+    def test_actors_that_fit_nowhere_are_not_waited_for(
+        self, cluster: str, pair: Path, film: Path, wanted: dict[str, float]
+    ) -> None:
+        with pytest.raises(OptionError, match=r"fits on no machine of this Ray.*1 GPUs and 2 CPUs"):
+            list(ray_data(load_from(pair), address=cluster, **wanted)(jobs(film)))
+        assert not ray.is_initialized()
+
+
+def test_a_head_that_dies_is_told_in_a_line(pair: Path, film: Path, tmp_path: Path) -> None:
+    """By the whole command: left to itself, Ray ends the process with the exit code of an answer that differs."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "film.mp4").write_bytes(film.read_bytes())
+    row = json.dumps({"video": "film.mp4", "question": "what?"}) + "\n"
+    (tmp_path / "data" / "questions.jsonl").write_text(row * 2000)
+    models = ["--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32", "--num-frames", 4]
+    data = ["--task", "folder", "--data", tmp_path / "data", "--out", tmp_path / "run", "--max-new-tokens", 8]
+    results = tmp_path / "run" / "results.jsonl"
+    piped: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    piped |= {"text": True, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}}
+    with subprocess.Popen([sys.executable, "-c", HEAD], **piped) as head:
+        assert head.stdout is not None
+        assert head.stdin is not None
+        address = head.stdout.readline().strip()
+        how = ["--engine", "ray", "--ray-address", address]
+        command = [sys.executable, "-m", "specvlm", "eval", *map(str, (*models, *data, *how))]
+        with subprocess.Popen(command, **piped) as asks:
+            while asks.poll() is None and not (results.exists() and results.stat().st_size):
+                time.sleep(0.1)
+            head.stdin.write("die\n")
+            head.stdin.flush()
+            _, said = asks.communicate(timeout=120)
+        head.stdin.close()
+    *noise, last = said.splitlines()
+    assert last.startswith(f"error: the Ray at {address} is gone: ")
+    assert asks.returncode == 2
+    assert not any("Traceback" in line or "connect" in line for line in noise)  # beside what is said at every start
+    assert read_run(tmp_path / "run").records
+
+
+HEAD = """
+import sys
+import psutil
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 2, "object_store_memory": 2**27, "include_dashboard": False}
+running = Cluster(initialize_head=True, head_node_args=node)
+print(running.address, flush=True)
+sys.stdin.readline()
+for process in psutil.Process().children(recursive=True):
+    if process.name() in ("gcs_server", "raylet"):
+        process.kill()
+sys.stdin.read()
+running.shutdown()
+"""
+"""A cluster that dies when it is told to."""
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+def test_a_listener_that_is_no_ray_is_not_waited_for(film: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
+    monkeypatch.setattr(ray_head, "ANSWERS_WITHIN", 10.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    callers.append(listener.accept()[0])
+                    callers[-1].sendall(says)
+
+        callers: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(OptionError, match=f"no Ray at address '{address}'"):
+            list(ray_data(lambda: None, address=address)(jobs(film)))  # type: ignore[arg-type]
+        assert time.monotonic() - began < 60
+        for caller in callers:
+            caller.close()
 
 
 def test_what_comes_twice_is_kept_once() -> None:

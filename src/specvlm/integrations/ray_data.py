@@ -10,16 +10,16 @@ import logging
 import math
 import os
 import pickle
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.evals.evaluate import Job, Record, Worker, failed
 from specvlm.evals.runner import Engine, key_of
 from specvlm.integrations.ray_attempts import Attempts
+from specvlm.integrations.ray_head import require_ray, require_room, watched
 
 if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
@@ -41,6 +41,7 @@ def ray_data(
     num_actors: int = 1,
     num_gpus: float = 0.0,
     num_cpus: float = 1.0,
+    on_gone: Callable[[OptionError], None] = lambda error: None,
 ) -> Engine:
     """Jobs on `num_actors` actors, each with the pair that `load` gives it, `num_gpus` GPUs and `num_cpus` CPUs.
 
@@ -49,7 +50,9 @@ def ray_data(
     be picklable. Relative paths are looked up in this process's working directory, where an actor's machine has it.
 
     An actor that dies is replaced, and its job begun again; a job that was begun `MAX_ATTEMPTS` times is recorded as
-    broken. Errors: OptionError; and when jobs are done, whatever the local engine raises.
+    broken. If the head of the Ray dies, `on_gone` is called with an OptionError, which is raised when it returns; but
+    Ray may end the process before that, with exit code 1, so a command ends it here. Errors: OptionError, also for an
+    actor that fits on no machine; and when jobs are done, whatever the local engine raises.
     """
     if num_actors < 1:
         raise OptionError(f"num_actors must be 1 or more, not {num_actors}")
@@ -67,13 +70,15 @@ def ray_data(
             if not ray.is_initialized():
                 stack.enter_context(_connected(address, math.ceil(num_actors * num_cpus)))
             stack.enter_context(_quiet())
+            require_room(num_gpus, num_cpus)
+            watch = stack.enter_context(watched(_head(address), on_gone))
             attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
             # One block a job: what comes back comes job by job, and what is lost with an actor is one job.
             parcels = [{"job": cloudpickle.dumps(job)} for job in jobs]
             rows = ray.data.from_items(parcels, override_num_blocks=len(parcels)).map_batches(
                 Actor,
                 fn_constructor_args=(load, str(Path.cwd()), attempts),
-                batch_size=None,
+                batch_size=1,  # with GPUs, Ray Data wants a number
                 # The next job waits for any actor, not for one: none idles while another has two.
                 compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
                 num_gpus=num_gpus,
@@ -84,7 +89,9 @@ def ray_data(
             # Closed before the connection is: its thread, if it were still at work, would begin another one.
             came: Any = iter(rows.iter_rows())
             stack.enter_context(closing(came))
-            yield from gather(pickle.loads(row["answer"]) for row in came)
+            for record in gather(pickle.loads(row["answer"]) for row in came):
+                with watch.elsewhere():
+                    yield record
 
     return engine
 
@@ -137,22 +144,26 @@ def _connected(address: str, num_cpus: int) -> Iterator[None]:
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # otherwise it reports to its makers over the network
         how |= {"num_cpus": num_cpus, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    else:
+        # Of this process alone, of what Ray would write to standard error when a head dies, behind Python's back.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
-        if address not in (LOCAL, "auto"):
-            _knock(address)
+        if address != LOCAL:
+            require_ray(address)
         ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError) as error:
-        raise OptionError(f"there is no Ray at address {address!r}: {error}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise OptionError(f"there is no Ray at address {brief(repr(address))}: {brief(error)}") from None
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Errors: OSError where nobody listens, within seconds; Ray itself would try for a quarter of an hour."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host, int(port)), timeout=10.0).close()
+def _head(address: str) -> str:
+    """Where the head of the Ray listens that this process is connected to."""
+    import ray
+
+    return address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
 
 
 @contextmanager

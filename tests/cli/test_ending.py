@@ -210,6 +210,7 @@ class TestBeforeAnythingIsLoaded:
         (films / "film.mp4").write_bytes(film.read_bytes())
         data = ("--task", "folder", "--data", films, "--out", tmp_path / "run")
         read_only = tmp_path / "nowhere" / "file.html"
+        film.with_name("kept.png").touch()
         return {
             "generate": [
                 ([missing, "what?"], missing),
@@ -232,6 +233,11 @@ class TestBeforeAnythingIsLoaded:
                 ([film, "what?", "--out", films], "is a folder"),
                 ([films / "film.mp4", "what?", "--out", films / "film.mp4"], "is read"),
                 ([films, "what?", "--png", films / "pictures"], "is read"),
+                ([films, "what?", "--out", films / "page.html"], "is read"),
+                ([(films / "film.mp4").as_uri(), "what?", "--out", films / "film.mp4"], "is read"),
+                ([film, "what?", "--images", film.with_name("kept.png"), "--png", film.parent], "is read"),
+                ([film, "what?", *alone, "--out", pair / "target" / "config.json"], "is read"),
+                ([film, "what?", "--out", "/dev/null"], "regular file"),
                 ([film, "what?", "--png", film / "pictures"], "pictures"),
             ],
             "eval": [([*data, *alone], "draft"), ([*data, "--arms", "legs"], "legs")],
@@ -241,6 +247,7 @@ class TestBeforeAnythingIsLoaded:
                 (["--plot", tmp_path / "plot.xyz"], "plot.xyz"),
                 (["--plot", films], "folder"),
                 (["--html", read_only], "nowhere"),
+                (["--html", "/dev/null"], "regular file"),
                 (["--out", film / "new"], "new"),
             ],
             "demo": [(["--repeats", 0], "repeats"), (["--family", "none_such"], "none_such")],

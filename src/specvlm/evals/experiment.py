@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 from specvlm.comparing.telling import told
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
+from specvlm.evals.digests import require_unchanged
 from specvlm.evals.evaluate import Record
 from specvlm.evals.reporting.metrics import metrics_of
 from specvlm.evals.reporting.report import new_environment, report_html
@@ -77,6 +78,7 @@ class Experiment:
         new_environment()  # a library that is missing shall be missed now
         with open_run(out, self.asked(), session()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
+            require_unchanged(samples, folder.records, self.num_samples)
             if note := task.passed_over():
                 on_note(note)
             jobs = pending(samples, self.settings, folder.records, retry_broken=retry_broken)
@@ -95,6 +97,8 @@ class Experiment:
         options = dict(self.task_options)
         makes_data = self.task in TASKS and TASKS[self.task].makes_data
         if makes_data and not options.get("data"):
+            if (out / "data").is_symlink():
+                raise OptionError(f"{brief(out / 'data')} is a link, and no films are put where it leads: remove it")
             options["data"] = str(out / "data")
         return make_task(self.task, **options)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from specvlm.errors import OptionError, brief
-from specvlm.evals.writing import ESCAPED, write_whole
+from specvlm.evals.writing import ESCAPED, OPENED, inside, require_regular, write_whole
 
 CONFIG, RESULTS, METRICS, REPORT, LOCK = "config.json", "results.jsonl", "metrics.json", "report.html", ".lock"
 
@@ -46,6 +46,8 @@ def read_run(path: Path | str) -> Run:
         raise OptionError(f"{path} is no folder of a run: it has no {CONFIG}")
     config = _config(path)
     results = path / RESULTS
+    if results.exists() and not results.is_file():
+        raise OptionError(f"{brief(results)} is no regular file, and can't be read as the records of a run")
     return Run(path, config, _records(results, results.read_bytes())[0] if results.exists() else [])
 
 
@@ -64,6 +66,7 @@ class RunFolder:
     def __init__(self, path: Path, results: BinaryIO, records: list[Record]) -> None:
         """For `open_run`."""
         self.path, self._results, self._records = path, results, records
+        self._size = os.fstat(results.fileno()).st_size
 
     @property
     def records(self) -> list[Record]:
@@ -71,21 +74,43 @@ class RunFolder:
         return self._records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record; when this returns, it is on the disk.
+        """Write a record; when this returns, it is on the disk, in the file of that name.
 
-        Errors: ValueError, TypeError for what JSON can't hold.
+        Errors: ValueError, TypeError for what JSON can't hold; OptionError if the file was taken away or changed.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        self._results.write(line.encode(errors=ESCAPED) + b"\n")
+        content = line.encode(errors=ESCAPED) + b"\n"
+        self._results.write(content)
         self._results.flush()
         os.fsync(self._results.fileno())
+        self._size += len(content)
+        self.require_whole()
         self._records.append(json.loads(line))
+
+    def require_whole(self) -> None:
+        """Errors: OptionError if the records on the disk aren't those that were written: nobody else writes there."""
+        results = self.path / RESULTS
+        mine = os.fstat(self._results.fileno())
+        try:
+            there = results.lstat()
+        except OSError as error:
+            what = f"is gone ({error.strerror})"
+        else:
+            what = "was replaced" if not os.path.samestat(mine, there) else "was changed by somebody else"
+            if os.path.samestat(mine, there) and there.st_size == self._size:
+                return
+        raise OptionError(
+            f"{brief(results)} {what} while the run went on, and records are lost: put it back or, to have them "
+            "made again, remove what is left of it, and start the run again"
+        )
 
     def write(self, name: str, text: str) -> None:
         """Write one of the other files, whole or not at all."""
-        write_whole(self.path / name, text)
+        write_whole(inside(self.path, name), text)
 
     def as_run(self) -> Run:
+        """Errors: OptionError if what was recorded is no longer on the disk."""
+        self.require_whole()
         return Run(self.path, _json(self.path / CONFIG), self._records)
 
 
@@ -106,6 +131,8 @@ def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, A
         others := sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     ):
         raise OptionError(f"out: {path} is no folder of a run, and not empty: it holds {others[0]}")
+    for name in (LOCK, CONFIG, RESULTS, METRICS, REPORT):  # before anything is written to any of them
+        require_regular(path / name)
     with _alone(path):
         asked = json.loads(json.dumps(asked))  # as it will be read again: a tuple is a list
         config = _config(path) if (path / CONFIG).exists() else {"asked": asked, "sessions": []}
@@ -113,10 +140,8 @@ def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, A
             raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
         config["sessions"].append(dict(session))
         write_whole(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-        results = path / RESULTS
-        records = _mend(results)
-        with results.open("ab") as file:
-            yield RunFolder(path, file, records)
+        with _opened(path / RESULTS) as file:
+            yield RunFolder(path, file, _mend(path / RESULTS, file))
 
 
 @contextmanager
@@ -137,19 +162,25 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _mend(results: Path) -> list[Record]:
+def _opened(results: Path) -> BinaryIO:
+    """The file of records, to read and to append to. Errors: OptionError if it has another name elsewhere."""
+    file = os.fdopen(os.open(results, os.O_RDWR | os.O_CREAT | os.O_APPEND | OPENED, 0o666), "r+b")
+    if os.fstat(file.fileno()).st_nlink > 1:
+        file.close()
+        raise OptionError(f"out: {brief(results)} is one file with another (a hard link): put a copy in its place")
+    return file
+
+
+def _mend(results: Path, file: BinaryIO) -> list[Record]:
     """The records of a file that may have been cut short; what is no whole record at its end is cut off."""
-    if not results.exists():
-        return []
-    content = results.read_bytes()
+    content = file.read()
     records, end = _records(results, content)
     if end < len(content):
-        with results.open("r+b") as file:
-            file.truncate(end)
-            os.fsync(file.fileno())
+        file.truncate(end)
+        os.fsync(file.fileno())
     elif content and not content.endswith(b"\n"):  # whole but for its end of line: nothing is done twice
-        with results.open("ab") as file:
-            file.write(b"\n")
+        file.write(b"\n")
+        file.flush()
     return records
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from specvlm.comparing.telling import told
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, SpecVLMError
+from specvlm.evals.digests import ROW, digest
 from specvlm.evals.evaluate import Job, Record, Worker, failed
 from specvlm.evals.run_folder import RunFolder
 from specvlm.evals.sample import Sample
@@ -31,14 +32,18 @@ def run(
 ) -> None:
     """Do the jobs that are left of a run; each record is graded and on the disk before the next one is made.
 
-    `on_record` is told each new record. Errors: OptionError if answers can't be graded here.
+    `on_record` is told each new record. Errors: OptionError if answers can't be graded here, or if the file of records
+    is taken away meanwhile.
     """
     by_id = {sample.sample_id: sample for sample in samples}
+    rows = {job.sample.sample_id: digest(job.sample) for job in jobs}  # as they were when they were read
 
     def keep(record: Record) -> None:
-        record = record | _graded(task, by_id[record["sample"]], record)
+        record = record | {ROW: rows[record["sample"]]} | _graded(task, by_id[record["sample"]], record)
         try:
             folder.append(record)
+        except SpecVLMError:  # the folder's, and of no record
+            raise
         except (ValueError, TypeError, RecursionError) as error:  # a figure that JSON has no word for
             record = {name: record[name] for name in ("setting", "sample", "arm", "time")}
             record |= {"error": told(error), "scores": {}}

@@ -42,6 +42,10 @@ HOTTEST = 0.85
 Paint = Callable[[Float[np.ndarray, "H W 3"], Look], Float[np.ndarray, "H W 3"]]
 
 
+NAMES = ("answer", "tree", "kept", "attention")
+"""Of all pictures that there can be."""
+
+
 def pictures(explanation: Explanation) -> dict[str, bytes]:
     """PNG files by name: `answer`, `tree` (the round with most guesses; none if the answer took no round), `kept` and
     `attention` (none for a video whose tokens have no places). Errors: OptionError without matplotlib."""

@@ -360,6 +360,83 @@ def test_nothing_is_written_over_a_run(run: Callable, finished: Path) -> None:
         assert (finished / "results.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["eval", "sweep"])
+def test_data_without_its_task_stays_as_it_is(run: Callable, films: Path, tmp_path: Path, command: str) -> None:
+    """The task that is meant without `--task` makes films, and would put them there."""
+    (films / "test.jsonl").write_text("my own rows\n")
+    before = {path: path.read_bytes() for path in films.rglob("*") if path.is_file()}
+    result = run(command, "--data", films, "--out", tmp_path / "run", "--num-samples", 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert "--task" in result.stderr
+    assert {path: path.read_bytes() for path in films.rglob("*") if path.is_file()} == before
+
+
+class TestLinksThatTheUserNames:
+    """They are followed: whoever named them chose what they lead to."""
+
+    def test_to_the_folder_of_a_run(self, evaluated: Callable, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "disk")
+        result, _ = evaluated("--out", tmp_path / "link", "--num-samples", 1, "--arms", "ar")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "link").is_symlink()
+        assert len(read_run(tmp_path / "disk").records) == 1
+
+    def test_to_a_page(self, run: Callable, finished: Path, tmp_path: Path) -> None:
+        (tmp_path / "page.html").write_text("old")
+        (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+        result = run("report", finished, "--html", tmp_path / "link.html")
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "link.html").is_symlink()
+        assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+    def test_but_not_to_what_is_read(self, run: Callable, finished: Path, tmp_path: Path) -> None:
+        (tmp_path / "link.html").symlink_to(finished / "results.jsonl")
+        before = (finished / "results.jsonl").read_bytes()
+        result = run("report", finished, "--html", tmp_path / "link.html")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert (finished / "results.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_page_is_a_file(run: Callable, finished: Path, tmp_path: Path, kind: str) -> None:
+    """And takes the place of nothing else."""
+    place = tmp_path / "page.html" if kind == "pipe" else Path("/dev/null")
+    if kind == "pipe":
+        os.mkfifo(place)
+    before = place.stat()
+    result = run("report", finished, "--html", place)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "regular file" in result.stderr
+    assert os.path.samestat(place.stat(), before)
+
+
+def test_records_that_are_taken_away_end_the_command(
+    evaluated: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from specvlm.evals import evaluate
+
+    real = evaluate._answered
+
+    def takes_away(*given: object):
+        (tmp_path / "run" / "results.jsonl").unlink(missing_ok=True)
+        return real(*given)
+
+    monkeypatch.setattr(evaluate, "_answered", takes_away)
+    result, _ = evaluated()
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "results.jsonl is gone" in result.stderr
+
+
+def test_questions_that_were_edited_are_refused(evaluated: Callable, films: Path) -> None:
+    evaluated("--arms", "ar")
+    questions = (films / "questions.csv").read_text()
+    (films / "questions.csv").write_text(questions.replace("How many", "Which"))
+    result, _ = evaluated("--arms", "ar")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert all(words in result.stderr for words in ("row 2", "another one", "--out"))
+
+
 def test_a_folder_of_something_else_is_no_run(run: Callable, pair: Path, films: Path) -> None:
     for arguments in (
         ("report", pair / "target"),

@@ -15,6 +15,7 @@ from specvlm.bench.growth import ROWS
 from specvlm.bench.steps import OURS, STOCK
 from specvlm.comparing.arms import find
 from specvlm.engine.stats import PHASES
+from specvlm.evals.writing import write_whole
 
 Document = Mapping[str, Any]
 
@@ -204,7 +205,7 @@ def keep(document: Document, folder: Path, name: str) -> None:
     """Write it into the folder, as `name`.json, for docs/performance.md to be made of."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=1, allow_nan=False)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / f"{name}.json", text + "\n")
 
 
 def grids(document: Document, sections: Sequence[Section] = SECTIONS) -> list[Grid]:

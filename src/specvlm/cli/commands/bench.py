@@ -80,6 +80,7 @@ def bench(
         from specvlm.bench.showing import plots, renderings
         from specvlm.bench.showing.report import keep, stem
         from specvlm.bench.suite import run
+        from specvlm.evals.writing import require_regular, write_whole
 
         silence()
         setup = _setup(
@@ -90,8 +91,9 @@ def bench(
         if plot:
             require_file(plot, "plot")
             plots.require_kind(plot)
+        page = None
         if html:
-            require_file(html, "html")
+            page = require_file(html, "html")
         if out:
             require_folder(out, "out")
         if threads is not None:
@@ -107,10 +109,12 @@ def bench(
     screen.print(renderings.on_terminal(document))
     if plot:
         plots.write(document, plot)
-    if html:
-        html.write_text(renderings.page(document), encoding="utf-8")
+    if page is not None:
+        write_whole(page, renderings.page(document))
     if out:
-        plots.write(document, out / f"{stem(document)}.png")
+        picture = out / f"{stem(document)}.png"
+        require_regular(picture)
+        plots.write(document, picture)
     _refuse_differences(document)
 
 

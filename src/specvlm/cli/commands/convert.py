@@ -24,6 +24,6 @@ def convert(
         from specvlm.evals.reporting.convert import convert as write
         from specvlm.evals.run_folder import read_run
 
-        files = write(read_run(run), to, Path(out) if out else Path(run) / to)
+        files = write(read_run(run), to, Path(out) if out else None)
     for file in files:
         print(file)

@@ -9,7 +9,7 @@ import typer
 
 from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Models, VideoSource, spread
-from specvlm.cli.outputs import require_file, require_folder
+from specvlm.cli.outputs import require_apart, require_file, require_folder
 from specvlm.cli.screen import console, waiting
 
 
@@ -29,13 +29,15 @@ def explain(
     every token of the answer by how it came, and the tree of any round.
     """
     options = answer.options()
-    read = (video, *options.more_videos, *options.images)
-    require_file(out, "out", inputs=read)
+    read = (video, *options.more_videos, *options.images, *(str(models[role] or "") for role in ("target", "draft")))
+    place = require_file(out, "out", inputs=read)
     if png:
         from specvlm import drawing
+        from specvlm.explain.pictures import NAMES
 
         drawing.require()
         require_folder(png, "png", inputs=read)
+        require_apart(png, (f"{name}.png" for name in NAMES), "png", inputs=read)
     source = opened(video)
     look_at(source, options, question)
     vlm = models.load(options)
@@ -44,12 +46,13 @@ def explain(
         from specvlm.explain.page import page
 
         explanation = explain(vlm, source, question, options)
-    out.write_text(page(explanation), encoding="utf-8")
+        from specvlm.evals.writing import inside, write_whole
+    write_whole(place, page(explanation))
     written = [out]
     if png:
         from specvlm.explain.pictures import pictures
 
         for name, picture in pictures(explanation).items():
-            written.append(png / f"{name}.png")
-            written[-1].write_bytes(picture)
+            written.append(inside(png, f"{name}.png"))
+            write_whole(written[-1], picture)
     console(stderr=False).print(f"{explanation.generation.text}\n\nWritten: {', '.join(map(str, written))}")

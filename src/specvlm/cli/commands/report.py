@@ -30,8 +30,9 @@ def report(
     json: Json = False,
 ) -> None:
     """Compare runs: what they were asked differently, and their figures side by side."""
+    page = None
     if html:
-        require_file(Path(html), "html", inputs=tuple(f"{run}/{name}" for run in runs for name in DATA))
+        page = require_file(Path(html), "html", inputs=tuple(f"{run}/{name}" for run in runs for name in DATA))
     with waiting("Reading"):
         from specvlm.evals.reporting.figures import DEFINITIONS
         from specvlm.evals.reporting.metrics import metrics_of
@@ -52,8 +53,8 @@ def report(
     for run, found in zip(read, metrics, strict=True):
         if found["num_broken"]:
             warn(f"{run.name}: {found['num_broken']} of {found['num_samples']} samples are broken")
-    if html:
-        write_whole(Path(html), report_html(read))
+    if page is not None:
+        write_whole(page, report_html(read))
         out.print(f"Report: {html}")
 
 

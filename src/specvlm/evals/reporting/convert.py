@@ -10,9 +10,9 @@ from typing import Any
 
 from specvlm.errors import OptionError, brief
 from specvlm.evals.reporting.metrics import answers, latest
-from specvlm.evals.run_folder import Run
+from specvlm.evals.run_folder import Run, is_run
 from specvlm.evals.settings import DEFAULT
-from specvlm.evals.writing import write_whole
+from specvlm.evals.writing import ESCAPED, inside, require_own_folder, require_regular, write_whole
 
 Record = dict[str, Any]
 
@@ -20,7 +20,11 @@ PAPER_METHODS = {"ar": "ar", "sd": "naive_sd", "specvlm": "specvlm"}
 """What the paper's code calls these arms. It has no others."""
 
 
-def to_paper(run: Run, out: Path) -> list[Path]:
+Files = dict[str, list[Record]]
+"""What is written, by the name of its file."""
+
+
+def to_paper(run: Run) -> Files:
     """results.jsonl and metric.jsonl as SpecVLM's own code writes them (inference.py of zju-jiyicheng/SpecVLM).
 
     `average_accept_length` there leaves the bonus out: accepted draft tokens a round. Figures aren't rounded.
@@ -34,10 +38,10 @@ def to_paper(run: Run, out: Path) -> list[Path]:
         if (record := found.get(sample)) is not None
     ]
     metrics = [_paper_metric(method, list(found.values())) for method, found in methods.items() if found]
-    return [_write(out / "results.jsonl", results), _write(out / "metric.jsonl", metrics)]
+    return {"results.jsonl": results, "metric.jsonl": metrics}
 
 
-def to_spec_bench(run: Run, out: Path) -> list[Path]:
+def to_spec_bench(run: Run) -> Files:
     """A file an arm, as Spec-Bench's evaluation/speed.py reads them (hemingkx/Spec-Bench, arXiv:2401.07851).
 
     `accept_lengths` there count the bonus, `wall_time` starts with the prepared inputs, and the category is the kind of
@@ -45,31 +49,41 @@ def to_spec_bench(run: Run, out: Path) -> list[Path]:
     """
     task = run.config["asked"]["task"]["name"]
     samples = {sample: index for index, sample in enumerate(_samples(run))}
-    return [
-        _write(
-            out / f"{run.name}-{arm}.jsonl",
-            [
-                _spec_bench_record(samples[sample], task, f"{_model(run)}-{arm}", record)
-                for sample, record in found.items()
-            ],
-        )
+    return {
+        f"{run.name}-{arm}.jsonl": [
+            _spec_bench_record(samples[sample], task, f"{_model(run)}-{arm}", record)
+            for sample, record in found.items()
+        ]
         for arm, found in _by_arm(run).items()
-    ]
+    }
 
 
-FORMS: dict[str, Callable[[Run, Path], list[Path]]] = {"paper": to_paper, "spec-bench": to_spec_bench}
+FORMS: dict[str, Callable[[Run], Files]] = {"paper": to_paper, "spec-bench": to_spec_bench}
 
 
-def convert(run: Run, form: str, out: Path) -> list[Path]:
-    """Write a run into a folder in one of `FORMS`, and return the files. Errors: OptionError."""
+def convert(run: Run, form: str, out: Path | None = None) -> list[Path]:
+    """Write a run in one of `FORMS`, and return the files.
+
+    They go into a folder of the run's that is called like the form, where they take the place of older ones; or into
+    `out`, where nothing is written over. Errors: OptionError, before the first of them is written.
+    """
     if form not in FORMS:
         raise OptionError(f"there is no form {brief(repr(form))} to convert to; there are {', '.join(FORMS)}")
     if not any(_by_arm(run).values()):
         raise OptionError(f"{run.path} has no answers to convert")
-    if out.resolve() == run.path.resolve():
-        raise OptionError(f"out: {out} is the run's own folder, whose records would be written over: name another one")
-    out.mkdir(parents=True, exist_ok=True)
-    return FORMS[form](run, out)
+    if out is not None and is_run(out):
+        raise OptionError(f"out: {brief(out)} is the folder of a run, whose records stay as they are: name another")
+    folder = run.path / form if out is None else out
+    texts = {inside(folder, name): _lines(records) for name, records in FORMS[form](run).items()}
+    for path, text in texts.items():
+        if require_regular(path) is not None and out is not None and path.read_bytes() != text.encode(errors=ESCAPED):
+            raise OptionError(f"out: {brief(path)} holds something else: remove it, or name another folder")
+    if out is None:
+        require_own_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        write_whole(path, text)
+    return list(texts)
 
 
 def _by_arm(run: Run) -> dict[str, dict[str, Record]]:
@@ -139,6 +153,5 @@ def _spec_bench_record(index: int, task: str, model: str, record: Record) -> Rec
     }
 
 
-def _write(path: Path, records: Iterable[Record]) -> Path:
-    write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-    return path
+def _lines(records: Iterable[Record]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from specvlm.comparing.telling import told
+from specvlm.evals.digests import require_unchanged
 from specvlm.evals.evaluate import Record
 from specvlm.evals.experiment import Experiment, session
 from specvlm.evals.reporting.report import new_environment
@@ -16,6 +17,7 @@ from specvlm.evals.sweeping.engine import compared
 from specvlm.evals.sweeping.metrics import sweep_metrics
 from specvlm.evals.sweeping.plots import pictures
 from specvlm.evals.sweeping.report import sweep_html
+from specvlm.evals.writing import inside, require_own_folder, write_whole
 
 PLOTS = "plots"
 """The folder of the pictures, in that of the run."""
@@ -36,7 +38,9 @@ def carry_out(
     task = experiment.task_in(out)
     new_environment()  # a library that is missing shall be missed now
     with open_run(out, experiment.asked(), session()) as folder:
+        require_own_folder(out / PLOTS)
         samples = task.samples(experiment.num_samples, experiment.order_seed)
+        require_unchanged(samples, folder.records, experiment.num_samples)
         if note := task.passed_over():
             on_note(note)
         jobs = pending(samples, experiment.settings, folder.records, retry_broken=retry_broken)
@@ -52,9 +56,8 @@ def carry_out(
             on_note(f"the pictures couldn't be drawn: {told(error)}")
         try:
             folder.write(REPORT, sweep_html(finished, metrics, drawn))
-            (out / PLOTS).mkdir(exist_ok=True)
             for picture in drawn:
-                (out / PLOTS / f"{picture.name}.png").write_bytes(picture.png)
+                write_whole(inside(out / PLOTS, f"{picture.name}.png"), picture.png)
         except Exception as error:  # noqa: BLE001  # as above
             on_note(f"{REPORT} couldn't be written: {told(error)}")
     return finished

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+from specvlm.errors import OptionError, brief
 from specvlm.evals.rows import Row
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.tasks.base import Task, register
 from specvlm.evals.tasks.video_detail_caption import PATTERNS, VIDEOS, caption_sample
-from specvlm.evals.writing import write_whole
+from specvlm.evals.writing import require_own_folder, require_regular, write_whole
 from specvlm.pocket import HELD_OUT, demo_video
 from specvlm.pocket.language import ask, score
 from specvlm.pocket.world import make_scene
 
 DEFAULT_NUM_FILMS = 40
+ROWS = "test.jsonl"
 
 
 @register
@@ -27,7 +29,8 @@ DEFAULT_NUM_FILMS = 40
 class Pocket(Task):
     """Films of the pocket pairs' own world, made here; the share of attributes that a description gets right.
 
-    `data` is where they are filmed to, in the layout of VideoDetailCaption; what is there already stays.
+    `data` is where they are filmed to, in the layout of VideoDetailCaption: a new or empty folder, or one that holds
+    such films; what is there already stays. Errors: OptionError for a folder of anything else.
     """
 
     name: ClassVar[str] = "pocket"
@@ -37,8 +40,13 @@ class Pocket(Task):
         return PATTERNS
 
     def samples(self, num_samples: int | None = None, order_seed: int | None = None) -> list[Sample]:
-        self.film(DEFAULT_NUM_FILMS if num_samples is None else num_samples)
-        return super().samples(num_samples, order_seed)
+        """Of the first films, however many another run had made here."""
+        num_films = DEFAULT_NUM_FILMS if num_samples is None else num_samples
+        self.film(num_films)
+        rows = [Row(str(number), _row(number)) for number in range(num_films)]
+        if order_seed is not None:
+            random.Random(order_seed).shuffle(rows)
+        return [self._sample(row) for row in rows]
 
     def sample(self, row: Row) -> Sample:
         return caption_sample(self, row)
@@ -50,17 +58,35 @@ class Pocket(Task):
         return {name: (float(right), float(asked)) for name, (right, asked) in (points | together).items()}
 
     def film(self, num_films: int) -> None:
-        """Write the first of the held-out films, one mp4 and one row each."""
+        """Write the first of the held-out films, one mp4 and one row each. Errors: OptionError."""
+        if num_films > len(HELD_OUT):
+            raise OptionError(f"num_samples must be at most {len(HELD_OUT)} here, and is {num_films}")
         folder = Path(self.data).expanduser()
-        (folder / VIDEOS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._num_rows(folder) < num_films:  # before the films: by its rows the folder is known again after a kill
+            rows = "".join(json.dumps(_row(number)) + "\n" for number in range(num_films))
+            write_whole(folder / ROWS, rows)
+        require_own_folder(folder / VIDEOS)
         for number in range(num_films):
             film = folder / VIDEOS / f"{_name(number)}.mp4"
-            if not film.exists():
-                demo_video(film.with_name(f".{film.name}"), number).replace(
-                    film
-                )  # a film is there whole, or not at all
-        rows = "".join(json.dumps(_row(number)) + "\n" for number in range(num_films))
-        write_whole(folder / "test.jsonl", rows)
+            if not film.exists():  # whole, or not at all
+                beside = film.with_name(f".{film.name}")
+                beside.unlink(missing_ok=True)
+                demo_video(beside, number).replace(film)
+
+    def _num_rows(self, folder: Path) -> int:
+        """How many films a folder has been begun for. Errors: OptionError if it holds anything that isn't ours."""
+        others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        if not others:
+            return 0
+        if require_regular(folder / ROWS) is not None:
+            lines = (folder / ROWS).read_text(encoding="utf-8", errors="replace").splitlines()
+            if len(lines) <= len(HELD_OUT) and lines == [json.dumps(_row(number)) for number in range(len(lines))]:
+                return len(lines)
+        raise OptionError(
+            f"data: {brief(folder)} holds {brief(others[0], 80)}, and task pocket makes its own films: name a new "
+            "folder for them, or the task that your data is for, such as --task folder"
+        )
 
 
 def _name(number: int) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from datasets import Audio, Dataset, Features, Image, Value, Video
 
 import video_zoo
 from evals.layouts import LAYOUTS, NUM_FILMS, SUBSETS, colours, film
@@ -182,9 +188,9 @@ def test_from_the_hub(task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 
     class Library:
         @staticmethod
-        def load_dataset(path: str, name: str | None, *, split: str) -> list:
+        def load_dataset(path: str, name: str | None, *, split: str) -> Dataset:
             asked.append((path, name, split))
-            return published
+            return Dataset.from_list(published)
 
     monkeypatch.setattr(rows, "datasets", lambda: nullcontext(Library))
     it = make_task("video_detail_caption", videos=local.data)
@@ -196,6 +202,64 @@ def test_what_the_hub_has_against_it_is_told(tmp_path: Path) -> None:
     it = make_task("video_detail_caption", data="no/such-data", videos=str(tmp_path))
     with pytest.raises(OptionError, match="no/such-data"):
         it.samples()
+
+
+class TestCellsThatNameFiles:
+    """In the columns of a parquet file that their library takes for pictures, sounds or films."""
+
+    ROW: ClassVar = {"video_name": "a", "question": "What?", "answer": "red"}
+
+    @pytest.fixture
+    def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Whatever the library opens, here or elsewhere, but for the file of rows."""
+        paths: list[str] = []
+        real = builtins.open
+
+        def spy(file: Any, *arguments: Any, **how: Any) -> Any:
+            paths.append(str(file))
+            return real(file, *arguments, **how)
+
+        monkeypatch.setattr(builtins, "open", spy)
+        monkeypatch.setattr(fsspec, "open", lambda url, *_, **__: paths.append(str(url)))
+        return paths
+
+    @pytest.mark.parametrize("kind", [Image, Audio, Video])
+    @pytest.mark.parametrize("nested", [False, True])
+    @pytest.mark.parametrize(
+        "where",
+        ["{root}/secret", "https://nobody.invalid/secret", "zip://secret::{root}/x.zip"],
+        ids=["a path", "an address", "an archive"],
+    )
+    def test_open_none(self, tmp_path: Path, opened: list[str], kind: type, nested: bool, where: str) -> None:
+        (tmp_path / "secret").write_text("not yours")
+        film(tmp_path / "data" / "a.mp4", 0)
+        feature = [kind()] if nested else kind()
+        features = Features({**dict.fromkeys(self.ROW, Value("string")), "media": feature})
+        stored = {"path": where.format(root=tmp_path), "bytes": None}
+        storage = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        column = pa.array([[stored]] if nested else [stored], type=pa.list_(storage) if nested else storage)
+        table = pa.table({**{name: [value] for name, value in self.ROW.items()}, "media": column})
+        table = table.replace_schema_metadata(features.arrow_schema.metadata)
+        pq.write_table(table, tmp_path / "data" / "test-00000-of-00001.parquet")
+        it = make_task("video_detail_caption", data=str(tmp_path / "data"))
+        [sample] = it.samples()
+        assert (sample.problem, sample.answer) == (None, "red")
+        assert [row.values["media"] for row in it._rows("")] == [[stored] if nested else stored]
+        assert not [path for path in opened if "secret" in path]
+
+    def test_are_no_names_of_videos(self, tmp_path: Path) -> None:
+        film(tmp_path / "data" / "a.mp4", 0)
+        rows = [self.ROW | {"video_name": name} for name in ("https://nobody.invalid/a.mp4", "../data/a.mp4", "/a.mp4")]
+        Dataset.from_list(rows).to_parquet(str(tmp_path / "data" / "test-00000-of-00001.parquet"))
+        samples = make_task("video_detail_caption", data=str(tmp_path / "data")).samples()
+        assert all("there is no video" in str(sample.problem) for sample in samples)
+
+
+@pytest.mark.parametrize("name", ["questions.csv", "questions.jsonl", "questions.parquet"])
+def test_a_pipe_of_rows_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OptionError, match=name):
+        make_task("folder", data=str(tmp_path)).samples()
 
 
 class TestWhatIsBroken:
@@ -292,7 +356,7 @@ class TestFolder:
         for number, (name, (form, codec)) in enumerate(MOVING.items()):
             video_zoo.write(tmp_path / "made", 6, format=form, codec=codec, rate=25)
             (tmp_path / "made").rename(tmp_path / f"{number}{name}")
-        pictures = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 99, 199)]
+        pictures = [PIL.Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 99, 199)]
         for name in ("a.gif", "a.avif", "a.apng"):
             pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:], duration=100)
         wanted = sorted(path.name for path in tmp_path.iterdir())

@@ -76,6 +76,9 @@ def read_rows(data: str, patterns: Sequence[str], *, subset: str = "", split: st
         files = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
         if not files:
             raise OptionError(f"data: {data} has no file {' or '.join(patterns)}")
+        for file in files:
+            if not file.is_file():
+                raise OptionError(f"data: {brief(file)} is no file that can be read twice: put a regular one there")
         found = (item for file in files for item in _read(file))
     else:
         found = _from_hub(data, subset, split)
@@ -190,9 +193,12 @@ def _from_hub(data: str, subset: str, split: str) -> Iterator[Found]:
 
 
 def _of_table(table: Any) -> Iterator[Found]:
-    for number in range(len(table)):
+    """Cells as they are stored: the library would open whatever path or address a cell of a picture or a film names."""
+    stored = table.with_format("arrow")
+    for number in range(len(stored)):
         try:
-            yield dict(table[number]), None
+            [values] = stored[number].to_pylist()
+            yield values, None
         except Exception as error:  # noqa: BLE001  # a cell that its own library can't read: the others may be sound
             yield {}, told(error)
 

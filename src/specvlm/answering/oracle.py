@@ -14,6 +14,7 @@ from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
+from specvlm.families.releases import refuse_wrong_chunks
 from specvlm.prompts.prompt import Prompt
 
 TOKENS_ALONE = dict.fromkeys(
@@ -49,7 +50,9 @@ def refuse_unless_comparable(family: Family, prompt: Prompt, options: Options) -
 
     Errors: OptionError, as an answer of specvlm's own has it; and for a cache that stock can't have on this machine.
     """
-    prepare_generation(family, prompt.input_ids, options).chooser(None, strict=options.strict)
+    recipe = prepare_generation(family, prompt.input_ids, options)
+    recipe.chooser(None, strict=options.strict)
+    refuse_wrong_chunks(recipe.config.prefill_chunk_size, prompt.num_video_tokens)
     cache = family.model.generation_config.cache_implementation
     if cache is not None and cache.startswith("offloaded") and family.model.device.type == "cpu":
         raise OptionError(f"cache_implementation={cache!r} is for models on an accelerator, and this one is on the CPU")

@@ -25,6 +25,7 @@ from specvlm.engine.tree import TreeShape
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed
+from specvlm.families.releases import refuse_wrong_chunks
 from specvlm.families.sights import Sights
 from specvlm.planning.tree import MAX_NODES
 from specvlm.prompts.prompt import Prompt
@@ -64,6 +65,7 @@ def begin(
         raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
     if options.positions == "compact" and pair.draft == "self":
         raise OptionError("positions='compact' is for a draft model: a target that is its own draft moves nothing")
+    refuse_wrong_chunks(recipe.config.prefill_chunk_size, prompt.num_video_tokens)
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
     stopping = recipe.stopping(options.max_new_tokens)

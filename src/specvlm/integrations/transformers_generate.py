@@ -29,7 +29,7 @@ from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, family_of
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.loading import name_of
-from specvlm.families.releases import CACHE_NAMES, cache_name, refuse_wrong_chunks
+from specvlm.families.releases import CACHE_NAMES, cache_name
 from specvlm.prompts.prompt import PositionPolicy, Prompt
 from specvlm.pruning import Pruner
 
@@ -117,7 +117,6 @@ def custom_generate(
     }
     where = {name: call[name] for name in POSITIONAL if call.get(name) is not None}
     prompt = _prompt(target, input_ids, inputs | model_kwargs | where)
-    refuse_wrong_chunks(options.prefill_chunk, prompt.num_video_tokens)
 
     stats = Stats() if stats is None else stats
     sequence = request.begin(pair, prompt, recipe, options, stats)

@@ -28,6 +28,7 @@ from specvlm.families.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen2_vl import Qwen2VL
 from specvlm.families.qwen3_vl import Qwen3VL
 from specvlm.families.qwen3_vl_moe import Qwen3VLMoe
+from specvlm.families.releases import ADAPTERS_COME_ALONG
 
 FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)
@@ -76,7 +77,7 @@ def load_family(
         "device_map": device_map,
         "attn_implementation": attn,
     }
-    if adapted is not None:
+    if adapted is not None and not (adapted == name and ADAPTERS_COME_ALONG):
         # Beside an adapter's weights transformers tells of no others. Quantised ones can't be looked at without memory.
         shapes = {} if getattr(config, "quantization_config", None) else {"device_map": "meta"}
         _load_model(adapted, **how | shapes, **WITHOUT_ADAPTER)

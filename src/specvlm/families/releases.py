@@ -18,6 +18,9 @@ CACHE_NAMES = ("cache", "past_key_values")
 CHUNKS_SEE_WRONG = Version(transformers.__version__) < Version("5.23.0")
 """Whether stock `generate`, when it reads a prompt in chunks, hands each chunk the first features of the video."""
 
+ADAPTERS_COME_ALONG = Version(transformers.__version__) < Version("5.23.0")
+"""Whether a checkpoint with an adapter in its own folder can't be loaded without it."""
+
 
 def refuse_wrong_chunks(chunk_size: int | None, num_video_tokens: int) -> None:
     """Errors: OptionError where stock `generate` with this `prefill_chunk_size` would read another video."""

@@ -144,5 +144,5 @@ def _load(loader: Any, name: str, **kwargs: Any) -> Any:
         return loader.from_pretrained(name, trust_remote_code=False, **given)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         foreign = "trust_remote_code" in str(error)
-        reason = "it needs code that it brings along, and specvlm runs none" if foreign else brief(error, 300)
+        reason = "it needs code that it brings along, and specvlm runs none" if foreign else brief(error, 500)
         raise ModelError(f"can't load {brief(name)} as a checkpoint: {reason}") from error

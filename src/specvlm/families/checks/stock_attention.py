@@ -7,6 +7,7 @@ else has registered, or a keyword that we don't know, would be lost without a wo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -26,6 +27,8 @@ KNOWN = frozenset(("query", "key", "value", "attention_mask", "scaling", "dropou
 
 IN_THE_MASK = frozenset(("cache_position", "is_causal", "position_ids", "sliding_window", "use_cache"))
 """Keywords that say nothing which isn't in a mask already."""
+
+UNDERSTOOD = KNOWN | IN_THE_MASK
 
 TORCHS = torch._C._nn.scaled_dot_product_attention  # type: ignore[attr-defined]
 """The kernel, where nobody puts another one in its place."""
@@ -51,6 +54,7 @@ def refuse_foreign(model_name: str, asked: str | None, default: Callable[..., An
         )
 
 
+@lru_cache(maxsize=64)  # asked for every layer of every forward
 def _is_stock(function: Callable[..., Any]) -> bool:
     """A wrapper may bear the name and the `__module__` of what it wraps; where it was written it can't hide."""
     return isinstance(function, FunctionType) and function.__globals__["__name__"].partition(".")[0] == "transformers"
@@ -59,7 +63,7 @@ def _is_stock(function: Callable[..., Any]) -> bool:
 def refuse_odd_keywords(model_name: str, module: nn.Module, keywords: Mapping[str, Any]) -> None:
     """Errors: ModelError for what a layer wants of its attention beside a causal softmax of scaled products."""
     for keyword, value in keywords.items():
-        if keyword not in KNOWN | IN_THE_MASK and value is not None and value is not False:
+        if keyword not in UNDERSTOOD and value is not None and value is not False:
             raise ModelError(
                 f"{model_name}: {type(module).__name__} wants {keyword} of its attention, which specvlm's doesn't have"
             )

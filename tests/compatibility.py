@@ -91,13 +91,20 @@ def trial(release: str) -> Trial:
 
 
 def main(releases: list[str]) -> int:
-    trials = [trial(release) for release in releases or (oldest(), NEWEST)]
+    trials: list[Trial] = []
+    for release in releases or (oldest(), NEWEST):
+        trials.append(trial(release))
+        write(trials)  # each as soon as it is known: the next one may fail to install
+    return int(any(each.failed or not each.passed for each in trials))
+
+
+def write(trials: list[Trial]) -> None:
+    """The page, of what has been tried so far."""
     names = [*SHOWN, "Python", "passed", "failed"]
     table = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *(each.row for each in trials)]
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     PAGE.write_text(f"{HEAD}{chr(10).join(table)}\n\nTried on {day}.\n", encoding="utf-8")
     sys.stdout.write("\n".join(table) + "\n")
-    return int(any(each.failed or not each.passed for each in trials))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from specvlm.families.base import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.checks.weights import wrong_weights
 from specvlm.families.llava_onevision import LlavaOnevision
-from specvlm.families.qwen2_5_vl import Qwen2_5VL
-from specvlm.families.qwen2_vl import Qwen2VL
-from specvlm.families.qwen3_vl import Qwen3VL
-from specvlm.families.qwen3_vl_moe import Qwen3VLMoe
+from specvlm.families.qwen.qwen2_5_vl import Qwen2_5VL
+from specvlm.families.qwen.qwen2_vl import Qwen2VL
+from specvlm.families.qwen.qwen3_vl import Qwen3VL
+from specvlm.families.qwen.qwen3_vl_moe import Qwen3VLMoe
 from specvlm.families.releases import ADAPTERS_COME_ALONG
 
 FAMILIES: dict[str, type[Family]] = {

@@ -31,6 +31,7 @@ from specvlm.engine.kernels.thin_products import thin_products
 from specvlm.errors import LengthWarning, ModelError
 from specvlm.families.checks.frequencies import positions_of, reach_of
 from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
+from specvlm.families.layers import can_walk, walk
 from specvlm.families.releases import cache_name
 
 
@@ -172,7 +173,7 @@ class HFDecoder:
         # Products of several rows needn't be those of one to the bit, whoever makes them; with tiles they mostly are.
         with nullcontext() if as_stock and len(tokens) == 1 else self._products(len(tokens)):
             embeds = Embeds(self.embed(tokens))
-            return self._head(self._forward(embeds, positions, mask, cache, None, as_stock=as_stock))
+            return self._head(self._forward(embeds, positions, mask, cache, None, is_text=True, as_stock=as_stock))
 
     @torch.no_grad()
     def stock_step(self, token: int, position: int, cache: Cache) -> Float[Tensor, " vocab"]:
@@ -203,6 +204,7 @@ class HFDecoder:
         cache: KVCache,
         recorder: ScoreRecorder | None,
         *,
+        is_text: bool = False,
         as_stock: bool = False,
     ) -> Float[Tensor, "new D"]:
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
@@ -213,12 +215,6 @@ class HFDecoder:
             kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
         elif mask is not None:
             mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
-        deep: dict[str, Any] = {}
-        if embeds.deep is not None and embeds.deep_mask is not None:
-            deep = {
-                "visual_pos_masks": embeds.deep_mask[None].to(self.device),
-                "deepstack_visual_embeds": list(embeds.deep),
-            }
         before, attended = cache.length, False
 
         def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
@@ -229,14 +225,7 @@ class HFDecoder:
 
         try:
             with lend_attention(attend, partial(refuse_foreign, self._name)):
-                output = self._model(
-                    inputs_embeds=embeds.rows.to(self.device, self.dtype)[None],
-                    position_ids=self._in_rows(positions.to(self.device)),
-                    attention_mask=self._no_mask,
-                    use_cache=True,
-                    **{self._cache_name: cache},
-                    **deep,
-                )
+                hidden = self._read(embeds, positions, cache, is_text=is_text)
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
             cache.truncate(before)
@@ -246,4 +235,19 @@ class HFDecoder:
                 f"{self._name} didn't ask transformers for its attention: this model, or this release, does it "
                 "otherwise, and specvlm can't mask a tree in it"
             )
+        return hidden
+
+    def _read(self, embeds: Embeds, positions: Int[Tensor, "_ new"], cache: KVCache, *, is_text: bool) -> Tensor:
+        model, rows = self._model, embeds.rows.to(self.device, self.dtype)[None]
+        placed = self._in_rows(positions.to(self.device))
+        if is_text and can_walk(model):
+            return walk(model, rows, placed, cache, self._cache_name)[0]
+        deep: dict[str, Any] = {}
+        if embeds.deep is not None and embeds.deep_mask is not None:
+            deep = {
+                "visual_pos_masks": embeds.deep_mask[None].to(self.device),
+                "deepstack_visual_embeds": list(embeds.deep),
+            }
+        named = {self._cache_name: cache, **deep}
+        output = model(inputs_embeds=rows, position_ids=placed, attention_mask=self._no_mask, use_cache=True, **named)
         return output.last_hidden_state[0]

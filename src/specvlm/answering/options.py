@@ -16,6 +16,7 @@ Plan = Literal["fixed", "auto"]
 TreeName = Literal["dynamic", "paper", "chain"]
 VisionPolicy = Literal["auto", "shared", "spared", "full"]
 SelfScope = Literal["prompt", "head"]
+RoundPolicy = Literal["device", "host"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,9 @@ class Options:
     seed: int | None = None
     """Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does)."""
 
+    rounds: RoundPolicy | None = None
+    """Where rounds are played: on the `device`, by tensors alone, where models and options allow it, or on the `host`
+    (default: the device where the target is on CUDA). Answers are the same."""
     strict: bool = False
     """Decide what is too close to call, when several tokens are verified at once, by a forward over one token as plain
     decoding does it: for bfloat16 and float16, where the two may round differently (greedy answers only)."""
@@ -118,7 +122,8 @@ class Options:
             self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise OptionError(f"min_pixels must not be above max_pixels, and {self.min_pixels} > {self.max_pixels}")
-        choosable = {"plan": Plan, "positions": PositionPolicy, "vision": VisionPolicy, "self_scope": SelfScope}
+        choosable = {"plan": Plan, "positions": PositionPolicy, "vision": VisionPolicy}
+        choosable |= {"self_scope": SelfScope, "rounds": RoundPolicy}
         for name, choices in choosable.items():
             self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
         for name in ("more_videos", "images"):

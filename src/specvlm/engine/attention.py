@@ -98,6 +98,16 @@ def causal_mask(rows: int, length: int, device: torch.device) -> Bool[Tensor, "r
     return torch.ones(rows, length, dtype=torch.bool, device=device).tril_(length - rows)
 
 
+def sight(length: Int[Tensor, " 1"], tail: Bool[Tensor, "rows tail"], bound: int) -> Bool[Tensor, "rows bound"]:
+    """True where a row may attend: to all of the first `length` places, and behind them to what `tail` says.
+
+    Every row sees one place at least, be the `length` 0, if it sees itself. The device alone knows the length.
+    """
+    behind = torch.arange(bound, device=tail.device) - length
+    in_tail = (behind >= 0) & (behind < tail.shape[1])
+    return (behind < 0) | (tail.index_select(1, behind.clamp(0, tail.shape[1] - 1)) & in_tail)
+
+
 def folded_mask(
     mask: Bool[Tensor, "rows columns"], groups: int, dtype: torch.dtype
 ) -> Float[Tensor, "1 1 folded columns"]:

@@ -70,8 +70,34 @@ class ModelDrafter(Drafter):
         self._grown = Grown.bare(0)
 
     @property
+    def shape(self) -> TreeShape:
+        return self._grower.shape
+
+    @property
+    def cache(self) -> TreeCache:
+        return self._cache
+
+    @property
+    def vocab_size(self) -> int:
+        return self._grower.vocab_size
+
+    @property
+    def unread(self) -> tuple[int, ...]:
+        """Accepted tokens that the draft has yet to read."""
+        return tuple(self._waiting)
+
+    @property
+    def next_position(self) -> int:
+        """Where the first token stands that the draft has yet to read."""
+        return self._next_position
+
+    def resume(self, unread: list[int], next_position: int) -> None:
+        """Go on from where somebody else has brought the cache."""
+        self._waiting, self._next_position = unread, next_position
+
+    @property
     def max_nodes(self) -> int:
-        return self._grower.shape.max_nodes
+        return self.shape.max_nodes
 
     @property
     def num_forwards(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.decoder import Decoder, Embeds
 from specvlm.engine.drafting import Drafter
+from specvlm.engine.rounds.player import Player
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Round
 from specvlm.engine.tree import DraftTree
@@ -46,11 +47,24 @@ def first_token(sequence: Sequence, logits: Float[Tensor, " vocab"]) -> int:
     return token
 
 
-def decode(target: Decoder, sequence: Sequence, drafter: Drafter) -> Iterator[tuple[int, ...]]:
-    """Yield the answer round by round, after its first token, until the sequence has a reason to stop."""
+def decode(
+    target: Decoder, sequence: Sequence, drafter: Drafter, player: Player | None = None
+) -> Iterator[tuple[int, ...]]:
+    """Yield the answer round by round, after its first token, until the sequence has a reason to stop.
+
+    A `player` plays the rounds on the device, but for those that it leaves to the host.
+    """
     stats, cache = sequence.stats, sequence.cache
     stats.decode_begins()
     while sequence.finish_reason is None:
+        if player is not None and (report := player.play()) is not None:
+            stats.add_round(Round(report.tree, report.path, report.tokens[-1], report.num_draft_forwards))
+            sequence.finish_reason = (
+                "eos" if report.ended else "length" if sequence.num_left == len(report.tokens) else None
+            )
+            sequence.emit(report.tokens)
+            yield report.tokens
+            continue
         with stats.phase("draft"):
             tree = drafter.propose(sequence.tokens[-1], sequence.num_left - 1)
 

@@ -71,6 +71,8 @@ class Stats:
     """Bytes of keys and values that drafting holds beside the target's, from the start."""
     video_bytes: int = 0
     """Bytes of the target's own keys and values of the video tokens."""
+    on_host_because: str | None = None
+    """Why rounds were the host's and not the device's; None: they were the device's."""
     num_tokens: int = 0
     num_rounds: int = 0
     """Rounds after the prefill, each one target forward; stock forwards too, of which nothing else is known."""

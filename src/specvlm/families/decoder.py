@@ -78,6 +78,28 @@ class HFDecoder:
         return self._whole.lm_head
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        return self._model
+
+    @property
+    def head(self) -> nn.Module:
+        return self._head
+
+    @property
+    def cache_name(self) -> str:
+        """What the model calls its cache."""
+        return self._cache_name
+
+    @property
+    def lengthens(self) -> bool:
+        """Whether a forward's length plays a part in its rotary frequencies."""
+        return self._reach is not None
+
+    @property
     def _embedding(self) -> Any:
         """An `nn.Embedding`, or what peft put in its place."""
         return self._model.get_input_embeddings()
@@ -171,7 +193,7 @@ class HFDecoder:
         as_stock: bool = False,
     ) -> Float[Tensor, "nodes vocab"]:
         # Products of several rows needn't be those of one to the bit, whoever makes them; with tiles they mostly are.
-        with nullcontext() if as_stock and len(tokens) == 1 else self._products(len(tokens)):
+        with nullcontext() if as_stock and len(tokens) == 1 else self.products(len(tokens)):
             embeds = Embeds(self.embed(tokens))
             return self._head(self._forward(embeds, positions, mask, cache, None, is_text=True, as_stock=as_stock))
 
@@ -181,18 +203,18 @@ class HFDecoder:
         embeds, positions = self.embed(torch.tensor([token])), torch.tensor([[position]], device=self.device)
         output = self._model(
             inputs_embeds=embeds[None],
-            position_ids=self._in_rows(positions),
+            position_ids=self.in_rows(positions),
             attention_mask=self._no_mask if isinstance(self._no_mask, dict) else None,  # one row sees all there is
             use_cache=True,
             **{self._cache_name: cache},
         )
         return self._head(output.last_hidden_state[0])[0]
 
-    def _in_rows(self, positions: Int[Tensor, "_ new"]) -> Tensor:
+    def in_rows(self, positions: Int[Tensor, "_ new"]) -> Tensor:
         """As transformers wants them: [3, batch, new] for M-RoPE, where text stands alike in all rows."""
         return positions if self._position_rows == 1 else positions.expand(self._position_rows, -1)[:, None]
 
-    def _products(self, num_rows: int) -> AbstractContextManager[None]:
+    def products(self, num_rows: int) -> AbstractContextManager[None]:
         """The fastest way to multiply so few rows."""
         return self._packed.products() if self._packed else thin_products(num_rows, self.dtype, self.device)
 
@@ -239,7 +261,7 @@ class HFDecoder:
 
     def _read(self, embeds: Embeds, positions: Int[Tensor, "_ new"], cache: KVCache, *, is_text: bool) -> Tensor:
         model, rows = self._model, embeds.rows.to(self.device, self.dtype)[None]
-        placed = self._in_rows(positions.to(self.device))
+        placed = self.in_rows(positions.to(self.device))
         if is_text and can_walk(model):
             return walk(model, rows, placed, cache, self._cache_name)[0]
         deep: dict[str, Any] = {}

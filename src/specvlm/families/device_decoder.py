@@ -1,0 +1,78 @@
+"""The engine's DeviceDecoder over a stock Hugging Face language model: text, at places that only the device knows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from specvlm.engine.attention import attention_forward, folded_mask, lend_attention, sight
+from specvlm.engine.caches.indexed_cache import IndexedCache
+from specvlm.engine.caches.stacked_cache import StackedCache
+from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
+from specvlm.families.decoder import HFDecoder
+from specvlm.families.layers import can_walk, walk
+
+
+@final
+class HFDeviceDecoder:
+    """Stock layers, one after the other, over caches of fixed capacity. The model is left exactly as it was found."""
+
+    def __init__(self, decoder: HFDecoder) -> None:
+        """Errors: ValueError, with the reason, for a model of which only the host can make a step."""
+        self.decoder = decoder
+        reason = self.why_not(decoder)
+        if reason is not None:
+            raise ValueError(reason)
+
+    @staticmethod
+    def why_not(decoder: HFDecoder) -> str | None:
+        """What keeps a model's steps on the host, or None."""
+        model = decoder.language_model
+        if not can_walk(model):
+            return "its language model is called as a whole"
+        if len({weight.device for weight in model.parameters()}) > 1:
+            return "it lies on several devices"
+        if any(weight.is_meta for weight in model.parameters()):
+            return "not all of its weights are in memory"
+        if decoder.lengthens:
+            return "its rotary frequencies hang on the length of a forward"
+        return None
+
+    def new_cache(self, capacity: int) -> StackedCache:
+        """An empty one with room for `capacity` positions or more."""
+        config: Any = self.decoder.language_model.config
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return StackedCache(
+            config.num_hidden_layers,
+            config.num_key_value_heads,
+            head_dim,
+            capacity,
+            self.decoder.dtype,
+            self.decoder.device,
+        )
+
+    @torch.inference_mode()
+    def step_at(
+        self,
+        tokens: Int[Tensor, " rows"],
+        positions: Int[Tensor, " rows"],
+        length: Int[Tensor, " 1"],
+        tail: Bool[Tensor, "rows tail"],
+        cache: IndexedCache,
+    ) -> Float[Tensor, "rows vocab"]:
+        decoder, config = self.decoder, self.decoder.language_model.config
+        groups = config.num_attention_heads // config.num_key_value_heads
+        mask = folded_mask(sight(length, tail, cache.bound), groups, decoder.dtype)
+
+        def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+            refuse_odd_keywords(decoder.name, module, kwargs)
+            return attention_forward(module, *args, mask=mask, **kwargs)
+
+        with decoder.products(len(tokens)), lend_attention(attend, partial(refuse_foreign, decoder.name)):
+            rows = decoder.embed(tokens)[None]
+            hidden = walk(decoder.language_model, rows, decoder.in_rows(positions[None]), cache, decoder.cache_name)
+            return decoder.head(hidden[0])

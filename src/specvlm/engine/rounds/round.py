@@ -7,7 +7,7 @@ settle   the target reads the tree; its path is found, and what stands on it kep
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +21,7 @@ from specvlm.engine.rounds.selection import Selection
 from specvlm.engine.rounds.state import State
 
 
+@runtime_checkable  # so that the shape checks of the tests can look at what is annotated with it
 class DeviceDecoder(Protocol):
     """A language model that reads text at places which only the device knows."""
 

@@ -36,7 +36,7 @@ class Selection(abc.ABC):
         """Of the candidates of `level`, counted from its first, those that the draft reads at the next one."""
 
     @abc.abstractmethod
-    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " width"]]) -> Chosen:
+    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " _"]]) -> Chosen:
         """The nodes to verify. `frontiers` are what `frontier` said, from level 0 on."""
 
 
@@ -64,7 +64,7 @@ class Likeliest(Selection):
     def frontier(self, level: int, values: Float[Tensor, " new"]) -> Int[Tensor, " width"]:
         return likeliest_first(values, self.envelope.widths[level + 1])
 
-    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " width"]]) -> Chosen:
+    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " _"]]) -> Chosen:
         envelope, chosen = self.envelope, likeliest_first(values, self.envelope.num_nodes)
         # Row 0 is the root; behind it stand the fed candidates in order. `_rows` counts in just that order.
         of_fed = [offset + each for offset, each in zip(envelope.offsets, frontiers, strict=False)]
@@ -111,7 +111,7 @@ class Fixed(Selection):
     def frontier(self, level: int, values: Float[Tensor, " new"]) -> Int[Tensor, " width"]:
         return self._frontiers[level]
 
-    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " width"]]) -> Chosen:
+    def tree(self, values: Float[Tensor, " candidates"], frontiers: Sequence[Int[Tensor, " _"]]) -> Chosen:
         return self._chosen
 
 

@@ -19,6 +19,7 @@ from specvlm.answering.answer import Generation, answer, require_question, whole
 from specvlm.answering.options import Options
 from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair, keep_one_tower
+from specvlm.answering.stage import Compile, require_compile
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.engine.stats import Stats
 from specvlm.families import Family, PixelBudget, load_family
@@ -44,6 +45,7 @@ def load(
     device_map: str | dict | None = None,
     attn: str | None = None,
     processor: ProcessorMixin | None = None,
+    compile: Compile = "auto",
 ) -> SpecVLM:
     """Load a target and its draft.
 
@@ -54,6 +56,8 @@ def load(
     weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's, or float32
     for an embedded model), `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding
     has its own) go to `from_pretrained`. `processor` is for model objects that came from no checkpoint.
+    `compile`: what is done beforehand, so that rounds need less of Python: "graphs" (CUDA graphs), "inductor" (forwards
+    are compiled too, in minutes, at the first answer), "none", or "auto": graphs on CUDA.
 
     No code that a checkpoint brings is run. Errors: ModelError for a checkpoint that can't be loaded, lacks weights or
     holds some that its model has no place for, isn't supported, or doesn't fit its partner; OptionError.
@@ -61,6 +65,7 @@ def load(
     if isinstance(target, str) and target in POCKET:
         draft = target if draft is None else draft
         dtype = "float32" if dtype == "auto" else dtype  # stored in half of that to be small, not to be fast
+    require_compile(compile)  # before the models take their time
     how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
     if draft is not None and draft != "self":
         require_supported(_locate(draft, "draft"))  # before the target takes its time
@@ -70,7 +75,7 @@ def load(
     if isinstance(draft, str) and draft == "self":
         return SpecVLM(loaded, "self")
     guesser = load_family(_locate(draft, "draft"), **how)
-    vlm = SpecVLM(loaded, guesser)
+    vlm = SpecVLM(loaded, guesser, compile=compile)
     if vlm.pair.one_tower and not isinstance(draft, nn.Module):
         keep_one_tower(loaded, guesser)
     return vlm
@@ -83,9 +88,9 @@ def _locate(source: Source, role: str) -> Source:
 class SpecVLM:
     """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
 
-    def __init__(self, target: Family, draft: Draft = None) -> None:
-        """Errors: ModelError if the two can't work together."""
-        self.pair = Pair.of(target, draft)
+    def __init__(self, target: Family, draft: Draft = None, *, compile: Compile = "auto") -> None:
+        """`compile` as in `load`. Errors: ModelError if the two can't work together; OptionError."""
+        self.pair = Pair.of(target, draft, compile)
 
     @property
     def target(self) -> Family:

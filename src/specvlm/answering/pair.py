@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from specvlm.answering.stage import Compile, Stage, resolved
 from specvlm.errors import ModelError
 from specvlm.families.base import Family
 from specvlm.families.probe import require_fit, require_own_attention
@@ -27,21 +28,25 @@ class Pair:
     target: Family
     draft: Draft = None
     one_tower: bool = False
+    compile: Compile = "none"
+    """What is done beforehand, so that rounds on the device need less of Python."""
     _planners: dict[bool, Planner] = field(default_factory=dict, repr=False)
+    _stages: list[Stage] = field(default_factory=list, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
-    def of(cls, target: Family, draft: Draft) -> Pair:
+    def of(cls, target: Family, draft: Draft, compile: Compile = "none") -> Pair:
         """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs, or what keeps
-        trees from being verified (`probe`)."""
+        trees from being verified (`probe`); OptionError for a `compile` that can't be."""
+        compiled = resolved(compile, target)
         if draft is not None and draft != "self":
             check_layout(target, draft)
             check_tokenizer(target, draft)
         check_forwards(target, draft)
         if draft is None or draft == "self":
-            return cls(target, draft, one_tower=draft == "self")
+            return cls(target, draft, draft == "self", compiled)
         draft.decoder.pack()  # it is smaller than the target, and runs more often
-        return cls(target, draft, same_tower(target, draft))
+        return cls(target, draft, same_tower(target, draft), compiled)
 
     def planner(self, do_sample: bool) -> Planner:
         """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
@@ -51,6 +56,13 @@ class Pair:
                 costs = measuring.pair_costs(self.target, self.draft) if others is None else others.measured
                 self._planners[do_sample] = Planner(costs)
             return self._planners[do_sample]
+
+    def stage(self, draft: Family) -> Stage:
+        """Where rounds on the device are played, with this draft, for all answers while weights stay as they are."""
+        with self._lock:
+            if not (self._stages and self._stages[0].still_true()):
+                self._stages[:] = [Stage.of(self.target, draft, self.compile)]
+            return self._stages[0]
 
 
 def check_forwards(target: Family, draft: Draft) -> None:

@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 from specvlm.answering.options import Options
 from specvlm.answering.pair import Pair
+from specvlm.answering.stage import Stage
 from specvlm.engine.drafting import Drafter, ModelDrafter
 from specvlm.engine.rounds.player import Player, why_not
 from specvlm.engine.sequence import Sequence
 from specvlm.families.device_decoder import HFDeviceDecoder
 
 
+@final
 @dataclass(frozen=True, eq=False)
 class Place:
-    """`decoders` are those of target and draft on the device; None: rounds are the host's, for the `reason`."""
+    """`stage` None: rounds are the host's, for the `reason`."""
 
-    decoders: tuple[HFDeviceDecoder, HFDeviceDecoder] | None
+    stage: Stage | None
     reason: str | None = None
+
+    def player(self, sequence: Sequence, drafter: Drafter) -> Player | None:
+        """Whoever plays the rounds of this answer on the device; or None, and the statistics say why."""
+        reason = self.reason or why_not(sequence, drafter)
+        sequence.stats.on_host_because = reason
+        if reason is not None or self.stage is None or not isinstance(drafter, ModelDrafter):
+            return None
+        return Player(self.stage.arena, sequence, drafter)
 
 
 def place(pair: Pair, options: Options) -> Place:
     """Before there is a cache: what the models and the options allow."""
-    draft = pair.draft
-    wanted = options.rounds or ("device" if pair.target.decoder.device.type == "cuda" else "host")
-    if wanted == "host":
-        return Place(None, "asked for" if options.rounds else "on this device they are as fast there")
+    draft, device = pair.draft, pair.target.decoder.device
     if draft is None or draft == "self":
         return Place(None, "there is no draft model")
+    by_default = "device" if device.type == "cuda" or pair.compile != "none" else "host"
+    if (options.rounds or by_default) == "host":
+        return Place(None, "asked for" if options.rounds else f"on {device.type} that is the default")
     for family in (pair.target, draft):
         reason = HFDeviceDecoder.why_not(family.decoder)
         if reason is not None:
             return Place(None, f"{family.name}: {reason}")
-    if pair.target.decoder.device != draft.decoder.device:
+    if device != draft.decoder.device:
         return Place(None, "the two models are on different devices")
-    return Place((HFDeviceDecoder(pair.target.decoder), HFDeviceDecoder(draft.decoder)))
-
-
-def player(placed: Place, sequence: Sequence, drafter: Drafter) -> Player | None:
-    """Whoever plays the rounds of this answer on the device; or None, and the statistics say why."""
-    reason = placed.reason or why_not(sequence, drafter)
-    sequence.stats.on_host_because = reason
-    if reason is not None or placed.decoders is None or not isinstance(drafter, ModelDrafter):
-        return None
-    target, draft = placed.decoders
-    return Player(target, draft, sequence, drafter)
+    return Place(pair.stage(draft))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from specvlm.answering.options import Options
 from specvlm.answering.pair import Pair
-from specvlm.answering.placing import place, player
+from specvlm.answering.placing import Place, place
 from specvlm.answering.recipe import Recipe
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.caches.borrowed_cache import BorrowedCache
@@ -26,7 +26,6 @@ from specvlm.engine.tree import TreeShape
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed
-from specvlm.families.device_decoder import HFDeviceDecoder
 from specvlm.families.releases import refuse_wrong_chunks
 from specvlm.families.sights import Sights
 from specvlm.planning.tree import MAX_NODES
@@ -76,13 +75,13 @@ def begin(
     pair.target.decoder.refuse_beyond(max(int(prompt.position_ids.max()) + 1, answered))
     pair.target.decoder.warn_beyond(prompt.next_position)
     fixed = prompt.num_tokens + (1 if pair.draft is None else _most_nodes(options))
-    decoders = place(pair, options).decoders
+    stage = place(pair, options).stage
     room = fixed + min(stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS)
     cache = pair.target.decoder.new_cache(room, fixed + stopping.max_new_tokens)
     return Sequence(
         prompt_ids=prompt.input_ids,
         next_position=prompt.next_position,
-        cache=cache if decoders is None else decoders[0].new_cache(room),
+        cache=cache if stage is None else stage.target_cache(room),
         chooser=recipe.chooser(generator, strict=options.strict),
         stopping=stopping,
         stats=stats,
@@ -168,9 +167,9 @@ def run(
     elif draft == "self":
         drafter = _draft_by_itself(target, prompt, kept, shape_over, sequence)
     else:
-        drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence, placed.decoders)
+        drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence, placed)
     del sights
-    yield from decode(target.decoder, sequence, drafter, player(placed, sequence, drafter))
+    yield from decode(target.decoder, sequence, drafter, placed.player(sequence, drafter))
     if planner is not None:
         planner.learn(None if draft is None else ratio, len(sequence.tokens), stats)
 
@@ -189,7 +188,7 @@ def _draft_by_model(
     options: Options,
     shape_over: ShapeOver,
     sequence: Sequence,
-    decoders: tuple[HFDeviceDecoder, HFDeviceDecoder] | None,
+    placed: Place,
 ) -> Drafter:
     """A smaller model that knows the video tokens `kept` alone."""
     pruned = prompt.prune(kept, options.positions or draft.positions)
@@ -203,8 +202,8 @@ def _draft_by_model(
         embeds = draft.embed(pruned, seen)
     with sequence.stats.phase("prefill_draft"):
         room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
-        maker = draft.decoder if decoders is None else decoders[1]
-        cache = maker.new_cache(pruned.num_tokens + room)
+        room += pruned.num_tokens
+        cache = draft.decoder.new_cache(room) if placed.stage is None else placed.stage.draft_cache(room)
         draft.decoder.prefill(embeds, pruned.position_ids, cache)
         sequence.stats.draft_bytes = cache.nbytes
         return ModelDrafter(draft.decoder, shape_over(cache), cache, pruned.next_position, pair.target.vocab_size)

@@ -101,6 +101,11 @@ class Models(Bundle):
             "attn", str, None, "Models",
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",
         ),
+        _option(
+            "compile", str, "auto", "Models",
+            "What is done beforehand, so that decoding needs less of Python: `graphs` (CUDA graphs), `inductor` "
+            "(forwards are compiled too, in minutes), `none`, or `auto`: graphs on CUDA.",
+        ),
         _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
     )  # fmt: skip
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, final
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from specvlm.engine.attention import attention_forward, folded_mask, lend_attention, sight
 from specvlm.engine.caches.indexed_cache import IndexedCache
-from specvlm.engine.caches.stacked_cache import StackedCache
+from specvlm.engine.caches.stacked_cache import Buffers
 from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.layers import can_walk, walk
@@ -42,20 +41,13 @@ class HFDeviceDecoder:
             return "its rotary frequencies hang on the length of a forward"
         return None
 
-    def new_cache(self, capacity: int) -> StackedCache:
-        """An empty one with room for `capacity` positions or more."""
+    def buffers(self, num_spare: int) -> Buffers:
+        """Where this model's caches come from."""
         config: Any = self.decoder.language_model.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return StackedCache(
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            head_dim,
-            capacity,
-            self.decoder.dtype,
-            self.decoder.device,
-        )
+        sizes = (config.num_hidden_layers, config.num_key_value_heads, head_dim)
+        return Buffers(*sizes, self.decoder.dtype, self.decoder.device, num_spare)
 
-    @torch.inference_mode()
     def step_at(
         self,
         tokens: Int[Tensor, " rows"],

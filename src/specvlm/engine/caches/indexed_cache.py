@@ -1,4 +1,4 @@
-"""IndexedCache: how a round of tensors alone writes to a StackedCache: at places that only the device knows."""
+"""IndexedCache: how a round of tensors alone writes to a buffer: at places that only the device knows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from specvlm.engine.caches.kv_cache import KVCache
-from specvlm.engine.caches.stacked_cache import StackedCache
 
 
 class IndexedLayer(CacheLayerMixin):
-    """One layer of a StackedCache, written at `slots` and read as a whole up to `bound`."""
+    """One layer of a buffer, written at `slots` and read as a whole up to `bound`."""
 
     is_sliding = False
     is_initialized = True
@@ -35,7 +34,7 @@ class IndexedLayer(CacheLayerMixin):
     ) -> tuple[Float[Tensor, "1 heads bound dim"], Float[Tensor, "1 heads bound dim"]]:
         """Write at the slots, and return views of all positions below the bound, in use or not."""
         owner = self._owner
-        keys, values = owner.cache.rows[0, self._index], owner.cache.rows[1, self._index]
+        keys, values = owner.rows[0, self._index], owner.rows[1, self._index]
         keys.index_copy_(1, owner.slots, key_states[0])
         values.index_copy_(1, owner.slots, value_states[0])
         return keys[None, :, : owner.bound], values[None, :, : owner.bound]
@@ -51,7 +50,7 @@ class IndexedLayer(CacheLayerMixin):
 
 
 class IndexedCache(KVCache):
-    """A StackedCache as one forward after the other writes to it. Which positions are in use isn't its affair: whoever
+    """A buffer as one forward after the other writes to it. Which positions are in use isn't its affair: whoever
     attends knows, from a tensor.
 
     `slots` [new] are the positions that the next forward writes; `bound`, that no forward looks at a position from
@@ -61,15 +60,19 @@ class IndexedCache(KVCache):
     layers: list[IndexedLayer]
     slots: Int[Tensor, " new"]
 
-    def __init__(self, cache: StackedCache) -> None:
-        self.cache, self.bound = cache, cache.capacity
-        self.slots = torch.empty(0, dtype=torch.long, device=cache.rows.device)
-        super().__init__(layers=[IndexedLayer(self, index) for index in range(len(cache.layers))])
+    def __init__(self, rows: Float[Tensor, "2 layers heads capacity dim"]) -> None:
+        self.rows, self.bound = rows, rows.shape[3]
+        self.slots = torch.empty(0, dtype=torch.long, device=rows.device)
+        super().__init__(layers=[IndexedLayer(self, index) for index in range(rows.shape[1])])
 
     @property
     def length(self) -> int:
-        """What the host knows of it, which may be less than is held."""
-        return self.cache.length
+        """What the host knows of it."""
+        return 0
 
     def truncate(self, length: int) -> None:
         """Nothing is to be forgotten: what is in use is counted elsewhere."""
+
+    def move(self, source: Int[Tensor, " n"], destination: Int[Tensor, " n"]) -> None:
+        """Copy the rows at `source` (absolute positions) to `destination`, in all layers; the two may overlap."""
+        self.rows.index_copy_(3, destination, self.rows.index_select(3, source))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import cast, final
 
-from specvlm.engine.caches.indexed_cache import IndexedCache
-from specvlm.engine.caches.kv_cache import TreeCache
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from specvlm.engine.caches.stacked_cache import StackedCache
 from specvlm.engine.drafting import Drafter, ModelDrafter
+from specvlm.engine.rounds.arena import Arena, Table
 from specvlm.engine.rounds.picking import Picking, keeps_to_the_host
 from specvlm.engine.rounds.report import Report
-from specvlm.engine.rounds.round import DeviceDecoder, DeviceRound, Side
-from specvlm.engine.rounds.selection import selection
-from specvlm.engine.rounds.state import State
+from specvlm.engine.rounds.round import DeviceRound
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.tree import DynamicTree, TreeShape, TreeTemplate
 
@@ -43,47 +44,82 @@ class Player:
     The host may play rounds in between: what the device has to know of them is told it at the next one.
     """
 
-    def __init__(self, target: DeviceDecoder, draft: DeviceDecoder, sequence: Sequence, drafter: ModelDrafter) -> None:
+    def __init__(self, arena: Arena, sequence: Sequence, drafter: ModelDrafter) -> None:
         """Errors: ValueError for an answer that `why_not` has a reason against."""
         reason = why_not(sequence, drafter)
         if reason is not None:
             raise ValueError(reason)
-        self._sequence, self._drafter = sequence, drafter
-        self._target, self._draft = Side(target, _indexed(sequence.cache)), Side(draft, _indexed(drafter.cache))
-        self._device = self._target.cache.cache.rows.device
-        self._state = State.on(self._device, len(sequence.stopping.eos_ids))
-        self._state.write(eos_ids=sorted(sequence.stopping.eos_ids))
-        self._rounds: dict[TreeShape, DeviceRound] = {}
+        self._arena, self._sequence, self._drafter = arena, sequence, drafter
+        self._caches = cast(StackedCache, sequence.cache), cast(StackedCache, drafter.cache)  # `why_not` has looked
+        self._picking = Picking.of(sequence, self._caches[0].rows.device)
+        self._table: Table | None = None
         self._told: tuple[int, ...] = ()
         """What the device knows, as `_stand` says it."""
-        self._picking = Picking.of(sequence, self._device)
 
+    @torch.no_grad()  # and not inference mode, whose tensors no compiled forward takes
     def play(self) -> Report | None:
         """One round; None where no guess is wanted, since the next token is the answer's last."""
-        stats, depth = self._sequence.stats, self._sequence.num_left - 1
+        depth = self._sequence.num_left - 1
         if depth < 1:
             return None
+        table, shape = self._sit_down(), self._drafter.shape.cut(depth)
+        played = table.round(shape, self._drafter.vocab_size, self._picking)
+        if self._make_room(played):
+            return self.play()
         if self._stand() != self._told:
-            self._tell()
-        played = self._round(self._drafter.shape.cut(depth))
-        self._bound(played)
+            self._tell(table)
+        report = Report.read(self._numbers(table, shape, played).tolist(), played.selection.envelope)
+        self._note(report)
+        return report
+
+    def _sit_down(self) -> Table:
+        """At the table over the caches' buffers, which are others when a cache has grown."""
+        target, draft = self._caches
+        table = self._table
+        if table is None or table.target.cache.rows is not target.rows or table.draft.cache.rows is not draft.rows:
+            eos_ids = sorted(self._sequence.stopping.eos_ids)
+            self._table = table = self._arena.table(target, draft, len(eos_ids))
+            table.state.write(eos_ids=eos_ids)
+            self._told = ()
+        return table
+
+    def _make_room(self, played: DeviceRound) -> bool:
+        """Whether a cache had to grow. No forward looks further than it may write, unless it looks at all."""
+        grew = False
+        for cache, side, rows in zip(
+            self._caches, (played.target, played.draft), (played.target_rows, played.draft_rows), strict=True
+        ):
+            end = cache.length + rows
+            grew |= end > cache.capacity
+            cache.reserve(end)
+            side.cache.bound = cache.capacity if self._arena.whole else end
+        return grew
+
+    def _numbers(self, table: Table, shape: TreeShape, played: DeviceRound) -> Int[Tensor, " report"]:
+        # What is cut is played once an answer, and what one answer picks by is of no use to the next.
+        if self._picking is None and shape == self._drafter.shape:
+            captured = table.captured(shape)
+            if captured is not None:
+                return captured.settle(captured.grow())
+            report = table.try_capture(shape)
+            if report is not None:
+                return report
+        stats = self._sequence.stats
         with stats.phase("draft"):
             tree = played.grow()
         with stats.phase("verify"):
-            report = Report.read(played.settle(tree).tolist(), played.selection.envelope)
-        self._note(report)
-        return report
+            return played.settle(tree)
 
     def _stand(self) -> tuple[int, ...]:
         """All that changes from round to round, as the host knows it."""
         unread = (*self._drafter.unread, self._sequence.tokens[-1])
         return (self._sequence.cache.length, self._drafter.cache.length, *unread)
 
-    def _tell(self) -> None:
+    def _tell(self, table: Table) -> None:
         sequence, drafter = self._sequence, self._drafter
         target_length, draft_length, *waiting = self._stand()
         root_position = sequence.next_position + len(sequence.tokens) - 1
-        self._state.write(
+        table.state.write(
             target_length=[target_length],
             target_offset=[root_position - target_length],
             draft_length=[draft_length],
@@ -94,32 +130,12 @@ class Player:
         if self._picking is not None:
             self._picking.write(sequence.history())
 
-    def _round(self, shape: TreeShape) -> DeviceRound:
-        if shape not in self._rounds:
-            choice = selection(shape, self._drafter.vocab_size, self._device)
-            assert choice is not None  # `why_not` has looked at the shape
-            self._rounds[shape] = DeviceRound(
-                self._target, self._draft, choice, self._state, self._drafter.vocab_size, self._picking
-            )
-        return self._rounds[shape]
-
-    def _bound(self, played: DeviceRound) -> None:
-        """No forward of this round looks further than it may write."""
-        for side, rows in ((self._target, played.target_rows), (self._draft, played.draft_rows)):
-            side.cache.cache.reserve(side.cache.length + rows)
-            side.cache.bound = side.cache.length + rows
-
     def _note(self, report: Report) -> None:
         sequence, drafter, accepted = self._sequence, self._drafter, len(report.path) - 1
         read = len(drafter.unread) + 1 + accepted - len(report.unread)
-        for side, more in ((self._target, len(report.path)), (self._draft, read)):
-            side.cache.cache.hold(side.cache.length + more)
+        for cache, more in zip(self._caches, (len(report.path), read), strict=True):
+            cache.hold(cache.length + more)
         drafter.resume(list(report.unread), drafter.next_position + read)
         self._told = (sequence.cache.length, drafter.cache.length, *report.unread, report.tokens[-1])
         if self._picking is not None and self._picking.dice is not None:
             self._picking.dice.keep(len(report.tokens))
-
-
-def _indexed(cache: TreeCache) -> IndexedCache:
-    assert isinstance(cache, StackedCache)  # `why_not` has looked
-    return IndexedCache(cache)

@@ -12,6 +12,7 @@ from typing import Protocol, final, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.rounds.checking import Settled, greedy, one_by_one
@@ -86,7 +87,9 @@ class DeviceRound:
         def read(level: int, tokens: Tensor, lineage: Tensor) -> Tensor:
             slots = settled + torch.arange(*envelope.fed_offsets[level - 1 : level + 1], device=settled.device)
             positions = (root_position + level).expand(len(tokens))
-            return self.draft.read(tokens, positions, slots, settled, lineage)[:, : self.vocab_size]
+            # As wide at every level: what is alike is compiled once.
+            tail = pad(lineage, (0, envelope.num_fed - lineage.shape[1]))
+            return self.draft.read(tokens, positions, slots, settled, tail)[:, : self.vocab_size]
 
         root = state.waiting.index_select(0, last)
         return grow(self.selection, root, said.index_select(0, last)[:, : self.vocab_size], read)
@@ -112,7 +115,7 @@ class DeviceRound:
         """The root and what was accepted close up; a place behind them is copied onto itself."""
         length, order = self.state.target_length, torch.arange(len(settled.path), device=settled.path.device)
         source = torch.where(order < settled.count, settled.path, order)
-        self.target.cache.cache.move(length + source, length + order)
+        self.target.cache.move(length + source, length + order)
         length += settled.count
 
     def _keep_draft(self, tree: Tree, settled: Settled) -> None:
@@ -125,7 +128,7 @@ class DeviceRound:
         num_stay = stays.sum(0, keepdim=True)
         start = state.draft_length + state.num_waiting
         if len(nodes) > 1:  # leaves of the last level are never fed
-            self.draft.cache.cache.move((start + torch.where(stays, fed, order))[:-1], (start + order)[:-1])
+            self.draft.cache.move((start + torch.where(stays, fed, order))[:-1], (start + order)[:-1])
         state.draft_length.copy_(start + num_stay)
         last = settled.tokens.index_select(0, settled.count - 1)
         before = settled.tokens.index_select(0, (settled.count - 2).clamp(min=0))

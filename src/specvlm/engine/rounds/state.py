@@ -41,6 +41,14 @@ class State:
                 }
             )
 
+    def copy(self) -> State:
+        return State(**{name: tensor.clone() for name, tensor in vars(self).items()})
+
+    def restore(self, other: State) -> None:
+        """Be as `other` is, in the same tensors."""
+        for name, tensor in vars(self).items():
+            tensor.copy_(getattr(other, name))
+
     def write(self, **numbers: list[int]) -> None:
         """Set what the host knows better; what is left over of a tensor names no token."""
         for name, given in numbers.items():

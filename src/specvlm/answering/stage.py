@@ -1,0 +1,77 @@
+"""Stage: a pair on one device, made ready to play rounds there, for all of its answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final, get_args
+
+from specvlm.engine.caches.stacked_cache import Buffers, StackedCache
+from specvlm.engine.rounds.arena import MAX_TABLES, Arena
+from specvlm.engine.rounds.capture import cuda_graph
+from specvlm.engine.rounds.compiled import CompiledDecoder
+from specvlm.engine.rounds.round import DeviceDecoder
+from specvlm.engine.snapshot import ModelSnapshot
+from specvlm.errors import OptionError, brief
+from specvlm.families.base import Family
+from specvlm.families.device_decoder import HFDeviceDecoder
+
+Compile = Literal["auto", "none", "graphs", "inductor"]
+"""What is done beforehand, so that a round needs less of Python: `graphs`, it is captured as CUDA graphs; `inductor`,
+forwards are compiled too, which takes a minute or so for each number of rows; `auto`, graphs on CUDA."""
+
+
+def require_compile(compile: Compile) -> None:
+    """Errors: OptionError for a name that there isn't."""
+    if compile not in get_args(Compile):
+        known = ", ".join(map(repr, get_args(Compile)))
+        raise OptionError(f"compile must be one of {known}, not {brief(repr(compile))}")
+
+
+def resolved(compile: Compile, target: Family) -> Compile:
+    """What `auto` comes to for this target. Errors: OptionError for a name that there isn't, or graphs without CUDA."""
+    require_compile(compile)
+    on_cuda = target.decoder.device.type == "cuda"
+    if compile == "auto":
+        return "graphs" if on_cuda else "none"
+    if compile == "graphs" and not on_cuda:
+        raise OptionError(
+            f"compile='graphs' is for CUDA, and {target.name} is on {target.decoder.device}: leave it out, or take "
+            "'inductor'"
+        )
+    return compile
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Caches of target and draft, and where rounds over them are played."""
+
+    arena: Arena
+    buffers: tuple[Buffers, Buffers]
+    _snapshot: ModelSnapshot | None
+
+    @classmethod
+    def of(cls, target: Family, draft: Family, compile: Compile) -> Stage:
+        """Errors: ValueError, with the reason, for a model of which only the host can make a step."""
+        mine, theirs = HFDeviceDecoder(target.decoder), HFDeviceDecoder(draft.decoder)
+        num_spare = 0 if compile == "none" else MAX_TABLES
+        capture = None if target.decoder.device.type != "cuda" or compile == "none" else cuda_graph
+        ready: tuple[DeviceDecoder, DeviceDecoder] = (mine, theirs)
+        if compile == "inductor":
+            ready = (CompiledDecoder(mine), CompiledDecoder(theirs))
+        models = target.decoder.language_model, target.decoder.head, draft.decoder.language_model, draft.decoder.head
+        return cls(
+            Arena(*ready, capture, whole=compile == "inductor"),
+            (mine.buffers(num_spare), theirs.buffers(num_spare)),
+            None if compile == "none" else ModelSnapshot(*models),
+        )
+
+    def still_true(self) -> bool:
+        """Whether what was captured or compiled is of the weights that the models have now."""
+        return self._snapshot is None or self._snapshot.still_true()
+
+    def target_cache(self, capacity: int) -> StackedCache:
+        return StackedCache(self.buffers[0], capacity)
+
+    def draft_cache(self, capacity: int) -> StackedCache:
+        return StackedCache(self.buffers[1], capacity)

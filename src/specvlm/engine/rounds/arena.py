@@ -85,6 +85,11 @@ class Arena:
         self.whole = whole or capture is not None
         self._tables: list[Table] = []
 
+    @property
+    def capture_seconds(self) -> float:
+        """Spent on capturing over the tables that there are."""
+        return sum(table.seconds for table in self._tables)
+
     def table(self, target: StackedCache, draft: StackedCache, num_eos: int) -> Table:
         """The one over these two caches' buffers."""
         for known in self._tables:

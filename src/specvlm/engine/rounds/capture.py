@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from jaxtyping import Int
@@ -16,11 +16,9 @@ from specvlm.engine.rounds.round import DeviceRound
 Output = TypeVar("Output")
 
 
-class Capture(Protocol):
-    """Makes of a function over tensors that stay where they are another one, which does the same once more and returns
-    the very tensors that the first run returned."""
-
-    def __call__(self, function: Callable[[], Output], /) -> Callable[[], Output]: ...
+Capture = Callable[[Callable[[], Any]], Callable[[], Any]]
+"""Makes of a function over tensors that stay where they are another one, which does the same once more, into the very
+tensors that the function returned."""
 
 
 def cuda_graph(function: Callable[[], Output]) -> Callable[[], Output]:
@@ -44,8 +42,9 @@ class CapturedRound:
     def __init__(self, played: DeviceRound, capture: Capture) -> None:
         self._played = played
         self._grow = capture(played.grow)
-        self._tree = self._grow()
-        self._settle = capture(lambda: played.settle(self._tree))
+        self.tree = self._grow()
+        """Written over by every `grow`."""
+        self._settle = capture(lambda: played.settle(self.tree))
 
     def grow(self) -> Tree:
         return self._grow()

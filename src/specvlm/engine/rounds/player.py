@@ -11,7 +11,9 @@ from torch import Tensor
 from specvlm.engine.caches.stacked_cache import StackedCache
 from specvlm.engine.drafting import Drafter, ModelDrafter
 from specvlm.engine.rounds.arena import Arena, Table
+from specvlm.engine.rounds.capture import CapturedRound
 from specvlm.engine.rounds.picking import Picking, keeps_to_the_host
+from specvlm.engine.rounds.reading import Reading
 from specvlm.engine.rounds.report import Report
 from specvlm.engine.rounds.round import DeviceRound
 from specvlm.engine.sequence import Sequence
@@ -53,6 +55,8 @@ class Player:
         self._caches = cast(StackedCache, sequence.cache), cast(StackedCache, drafter.cache)  # `why_not` has looked
         self._picking = Picking.of(sequence, self._caches[0].rows.device)
         self._table: Table | None = None
+        self._ahead: CapturedRound | None = None
+        """The round whose tree has been grown already."""
         self._told: tuple[int, ...] = ()
         """What the device knows, as `_stand` says it."""
 
@@ -68,7 +72,10 @@ class Player:
             return self.play()
         if self._stand() != self._told:
             self._tell(table)
-        report = Report.read(self._numbers(table, shape, played).tolist(), played.selection.envelope)
+            self._ahead = None
+        reading = Reading(self._numbers(table, shape, played))
+        self._grow_ahead(table, shape, played)
+        report = Report.read(reading.wait(), played.selection.envelope)
         self._note(report)
         return report
 
@@ -100,7 +107,8 @@ class Player:
         if self._picking is None and shape == self._drafter.shape:
             captured = table.captured(shape)
             if captured is not None:
-                return captured.settle(captured.grow())
+                ready = self._ahead is captured
+                return captured.settle(captured.tree if ready else captured.grow())
             report = table.try_capture(shape)
             if report is not None:
                 return report
@@ -109,6 +117,19 @@ class Player:
             tree = played.grow()
         with stats.phase("verify"):
             return played.settle(tree)
+
+    def _grow_ahead(self, table: Table, shape: TreeShape, played: DeviceRound) -> None:
+        """Begin the next tree while the host waits for what this round came to, if there can be one, as large. It is
+        in vain if the answer has ended, or goes on otherwise, and then nothing is lost but the device's time."""
+        captured, most = table.captured(shape), played.selection.envelope.levels + 1
+        self._ahead = None
+        fits = all(
+            cache.length + most + rows <= cache.capacity
+            for cache, rows in zip(self._caches, (played.target_rows, played.draft_rows), strict=True)
+        )
+        if captured is not None and self._picking is None and fits and self._sequence.num_left - most >= most:
+            captured.grow()
+            self._ahead = captured
 
     def _stand(self) -> tuple[int, ...]:
         """All that changes from round to round, as the host knows it."""

@@ -84,7 +84,7 @@ def test_what_says_otherwise_is_left_out(caplog: pytest.LogCaptureFixture) -> No
     assert ours.token_ids == right.token_ids
     assert ours.stats.rounds == right.stats.rounds
     [warning] = caplog.records
-    assert "says otherwise than the eager one" in warning.getMessage()
+    assert "it says otherwise than the eager one" in warning.getMessage()
     assert arena.capture_seconds > 0
 
 

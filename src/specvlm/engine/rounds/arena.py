@@ -41,8 +41,8 @@ class Table:
     seconds: float = 0.0
     """Spent on capturing."""
     _plays: dict[TreeShape, int] = field(default_factory=dict)
-    _captured: dict[TreeShape, CapturedRound | None] = field(default_factory=dict)
-    """None: the captured round said otherwise than the eager one."""
+    _captured: dict[TreeShape, CapturedRound | str] = field(default_factory=dict)
+    """Or why there is none."""
 
     def round(self, shape: TreeShape, vocab_size: int, picking: Picking | None = None) -> DeviceRound:
         """Rounds of this shape. With `picking` they are of one answer alone, and never captured."""
@@ -57,7 +57,8 @@ class Table:
         return made
 
     def captured(self, shape: TreeShape) -> CapturedRound | None:
-        return self._captured.get(shape)
+        found = self._captured.get(shape)
+        return found if isinstance(found, CapturedRound) else None
 
     def try_capture(self, shape: TreeShape) -> Int[Tensor, " report"] | None:
         """Count a play of a round of this shape; if it is worth capturing from now on, play it so, and return its
@@ -66,10 +67,11 @@ class Table:
         if self.capture is None or shape in self._captured or self._plays[shape] < CAPTURED_AT:
             return None
         began = time.perf_counter()
-        self._captured[shape], report = captured(self.rounds[shape], self.capture)
+        found, report = captured(self.rounds[shape], self.capture)
         self.seconds += time.perf_counter() - began
-        if self._captured[shape] is None:
-            log.warning("a captured round of %s says otherwise than the eager one, and is left out", shape)
+        self._captured[shape] = found
+        if isinstance(found, str):
+            log.warning("rounds are played without a capture of them: %s", found)
         return report
 
 

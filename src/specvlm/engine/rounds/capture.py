@@ -12,6 +12,7 @@ from torch import Tensor
 from specvlm.engine.rounds.growing import Tree
 from specvlm.engine.rounds.report import Report
 from specvlm.engine.rounds.round import DeviceRound
+from specvlm.errors import brief
 
 Output = TypeVar("Output")
 
@@ -54,18 +55,22 @@ class CapturedRound:
         return self._settle()
 
 
-def captured(played: DeviceRound, capture: Capture) -> tuple[CapturedRound | None, Int[Tensor, " report"]]:
-    """A captured round, or None if it emits other tokens than the eager one (guesses may differ by a rounding, where
-    they were compiled); and the report of the one round that was played for it."""
+def captured(played: DeviceRound, capture: Capture) -> tuple[CapturedRound | str, Int[Tensor, " report"]]:
+    """A captured round, or why there is none: it can't be captured, or emits other tokens than the eager one (guesses
+    may differ by a rounding, where they were compiled). And the report of the one round that was played for it."""
     state, envelope = played.state, played.selection.envelope
     before = state.copy()
     right = Report.read(played.settle(played.grow()).tolist(), envelope)
     state.restore(before)
-    made = CapturedRound(played, capture)
+    try:
+        made = CapturedRound(played, capture)
+        state.restore(before)
+        report = made.settle(made.grow()).clone()
+        found = Report.read(report.tolist(), envelope)
+        if (found.tokens, found.ended) == (right.tokens, right.ended):
+            return made, report
+        reason = "it says otherwise than the eager one"
+    except RuntimeError as error:  # such as a step that asks the host in its middle, as some experts' layers do
+        reason = brief(error)
     state.restore(before)
-    report = made.settle(made.grow()).clone()
-    found = Report.read(report.tolist(), envelope)
-    if (found.tokens, found.ended) == (right.tokens, right.ended):
-        return made, report
-    state.restore(before)
-    return None, played.settle(played.grow())
+    return reason, played.settle(played.grow())

@@ -6,6 +6,7 @@ what is done to them (`make_fx`): whatever Python decides is decided then, and a
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,10 +16,12 @@ from typing import Any, final
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.rounds.round import DeviceDecoder
+from specvlm.errors import brief
+
+log = logging.getLogger(__name__)
 
 Step = Callable[..., Any]
 
@@ -59,10 +62,17 @@ class CompiledDecoder:
         ) -> Tensor:
             return self.decoder.step_at(tokens, positions, length, tail, _in_place_of(cache, rows, slots))
 
-        with torch.no_grad():
+        # Not at the top: they take seconds to import.
+        import torch._inductor
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        try:
             recorded = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
             with _as_eager_rounds():
                 compiled: Any = torch._inductor.compile(recorded, given)  # type: ignore[arg-type]
+        except RuntimeError as error:  # such as a step that asks the host in its middle; no compiler
+            log.warning("forwards are run without being compiled: %s", brief(error))
+            return step
         return lambda *tensors: _only(compiled(*tensors))
 
 

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, final
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 

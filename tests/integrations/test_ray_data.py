@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray import cloudpickle
@@ -22,43 +23,23 @@ from ray.cluster_utils import Cluster
 from typer.testing import CliRunner
 
 import specvlm
-import video_zoo
 from evals.records import answered
 from integrations import mortal
-from specvlm.answering.options import Options
+from integrations.ray_jobs import NUM_SAMPLES, SETTING, jobs, load_from
 from specvlm.cli import app
 from specvlm.errors import ModelError, OptionError
 from specvlm.evals.evaluate import Job, Record
 from specvlm.evals.run_folder import read_run
 from specvlm.evals.runner import key_of, local
 from specvlm.evals.sample import Sample
-from specvlm.evals.settings import Setting
-from specvlm.integrations import ray_head
-from specvlm.integrations.ray_data import MAX_ATTEMPTS, OBJECT_STORE, gather, ray_data
-from specvlm.pipeline import SpecVLM
-from tiny import llava_model, llava_processor, noised
+from specvlm.integrations import ray_child
+from specvlm.integrations.ray_data import MAX_ATTEMPTS, gather, ray_data
+from specvlm.integrations.ray_driver import OBJECT_STORE, packed
 
 # Ray deprecates its own settings whenever it makes them.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*")
 
-SETTING = Setting(Options(num_frames=4, max_new_tokens=8, pruning_ratio=0.5))
-NUM_SAMPLES = 6
 TIMED = ("time", "phases", "peak_memory_bytes")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pair")
-    model = llava_model(seed=1)
-    for name, it in (("target", model), ("draft", noised(model, 0.05))):
-        it.save_pretrained(folder / name)
-        llava_processor().save_pretrained(folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return video_zoo.write(tmp_path_factory.mktemp("film") / "film.mp4", 12)
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +60,6 @@ def cluster() -> Iterator[str]:
     running.shutdown()
 
 
-def load_from(pair: Path) -> partial[SpecVLM]:
-    return partial(specvlm.load, pair / "target", pair / "draft", dtype="float32")
-
-
-def jobs(film: Path, fatal: int | None = None) -> list[Job]:
-    """One with a video that isn't there among them, and one that kills on demand."""
-    questions = [mortal.FATAL if number == fatal else f"what {'is ' * number}here?" for number in range(NUM_SAMPLES)]
-    videos = [str(film)] * (NUM_SAMPLES - 1) + [str(film.with_name("missing.mp4"))]
-    samples = [
-        Sample(sample_id=str(number), video=video, question=question)
-        for number, (video, question) in enumerate(zip(videos, questions, strict=True))
-    ]
-    return [Job(sample, SETTING, SETTING.arms) for sample in samples]
-
-
 def by_key(records: Iterator[Record]) -> dict[Any, Record]:
     """By what they are of, without what is measured and not computed."""
     found = {}
@@ -104,6 +70,16 @@ def by_key(records: Iterator[Record]) -> dict[Any, Record]:
             for name, value in record.items()
             if name not in TIMED and not name.endswith(("seconds", "per_second", "speedup"))
         }
+    return found
+
+
+def running(name: str) -> list[psutil.Process]:
+    """Processes that this one or its cluster has started, by a part of what they are called."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if name in " ".join(process.cmdline()):
+                found.append(process)
     return found
 
 
@@ -158,10 +134,24 @@ class TestOnARunningCluster:
     def test_a_run_that_is_abandoned_leaves_the_cluster(self, cluster: str, pair: Path, film: Path) -> None:
         records = ray_data(load_from(pair), address=cluster)(jobs(film))
         next(iter(records))
-        assert ray.is_initialized()
-        records.close()  # type: ignore[attr-defined]
-        time.sleep(0.5)  # a thread of Ray Data's that was left behind would connect again
+        assert running("ray_driver")
+        assert running("ray::MapWorker")
         assert not ray.is_initialized()
+        records.close()  # type: ignore[attr-defined]
+        assert not running("ray_driver")
+        until = time.monotonic() + 30
+        while running("ray::MapWorker") and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not running("ray::MapWorker")
+
+    def test_a_process_that_is_connected_stays_so(self, cluster: str, film: Path) -> None:
+        def load() -> Any:
+            raise OptionError(f"the actors were told {os.environ['TOLD']}")
+
+        with ray.init(cluster, log_to_driver=False, runtime_env={"env_vars": {"TOLD": "so"}}):
+            with pytest.raises(OptionError, match="told so"):
+                list(ray_data(load, num_gpus=1.0)(jobs(film)))  # only the cluster has what counts as a GPU
+            assert ray.is_initialized()
 
     def test_paths_are_those_of_the_process_that_asks(
         self, cluster: str, pair: Path, film: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,57 +190,38 @@ class TestOnARunningCluster:
         assert not ray.is_initialized()
 
 
-def test_a_head_that_dies_is_told_in_a_line(pair: Path, film: Path, tmp_path: Path) -> None:
-    """By the whole command: left to itself, Ray ends the process with the exit code of an answer that differs."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "film.mp4").write_bytes(film.read_bytes())
-    row = json.dumps({"video": "film.mp4", "question": "what?"}) + "\n"
-    (tmp_path / "data" / "questions.jsonl").write_text(row * 2000)
-    models = ["--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32", "--num-frames", 4]
-    data = ["--task", "folder", "--data", tmp_path / "data", "--out", tmp_path / "run", "--max-new-tokens", 8]
-    results = tmp_path / "run" / "results.jsonl"
-    piped: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    piped |= {"text": True, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}}
-    with subprocess.Popen([sys.executable, "-c", HEAD], **piped) as head:
-        assert head.stdout is not None
-        assert head.stdin is not None
-        address = head.stdout.readline().strip()
-        how = ["--engine", "ray", "--ray-address", address]
-        command = [sys.executable, "-m", "specvlm", "eval", *map(str, (*models, *data, *how))]
-        with subprocess.Popen(command, **piped) as asks:
-            while asks.poll() is None and not (results.exists() and results.stat().st_size):
-                time.sleep(0.1)
-            head.stdin.write("die\n")
-            head.stdin.flush()
-            _, said = asks.communicate(timeout=120)
-        head.stdin.close()
-    *noise, last = said.splitlines()
-    assert last.startswith(f"error: the Ray at {address} is gone: ")
-    assert asks.returncode == 2
-    assert not any("Traceback" in line or "connect" in line for line in noise)  # beside what is said at every start
-    assert read_run(tmp_path / "run").records
-
-
-HEAD = """
+PROGRAM = """
 import sys
-import psutil
-from ray.cluster_utils import Cluster
-node = {"num_cpus": 2, "object_store_memory": 2**27, "include_dashboard": False}
-running = Cluster(initialize_head=True, head_node_args=node)
-print(running.address, flush=True)
-sys.stdin.readline()
-for process in psutil.Process().children(recursive=True):
-    if process.name() in ("gcs_server", "raylet"):
-        process.kill()
-sys.stdin.read()
-running.shutdown()
+from pathlib import Path
+import beside
+from integrations.ray_jobs import jobs
+from specvlm.integrations.ray_data import ray_data
+
+def load():
+    return beside.load(PAIR)
+
+if __name__ == "__main__":
+    PAIR, film = map(Path, sys.argv[1:])
+    for record in ray_data(load)(jobs(film)[:1]):
+        print(record["arm"], record["error"])
 """
-"""A cluster that dies when it is told to."""
+
+
+def test_a_program_may_load_by_itself_and_by_what_stands_beside_it(pair: Path, film: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "beside.py").write_text(
+        "from integrations.ray_jobs import load_from\nload = lambda pair: load_from(pair)()"
+    )
+    command = [sys.executable, tmp_path / "program.py", pair, film]
+    path = os.pathsep.join(each for each in sys.path if each)
+    ran = subprocess.run(command, cwd=pair, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [f"{arm} None" for arm in SETTING.arms]
 
 
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_a_listener_that_is_no_ray_is_not_waited_for(film: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
-    monkeypatch.setattr(ray_head, "ANSWERS_WITHIN", 10.0)
+    monkeypatch.setattr(ray_child, "ANSWERS_WITHIN", 10.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -278,6 +249,30 @@ def test_what_comes_twice_is_kept_once() -> None:
 def test_errors_among_the_answers_are_raised() -> None:
     with pytest.raises(ModelError, match="no such thing"):
         list(gather([ModelError("no such thing")]))
+
+
+class OddError(Exception):
+    """One that can be pickled and not be unpickled."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} {where}")
+
+
+def test_errors_of_the_driver_are_raised_as_they_are_where_they_can_be() -> None:
+    refused, missing, odd = [pickle.loads(packed(error)) for error in raised()]
+    assert (type(refused), str(refused)) == (ModelError, "no such thing")
+    assert (type(missing), str(missing)) == (KeyError, "'x'")
+    assert (type(odd), str(odd)) == (RuntimeError, "OddError: left behind")
+    assert not hasattr(refused, "__notes__")
+    assert all("in raised" in "".join(error.__notes__) for error in (missing, odd))
+
+
+def raised() -> Iterator[Exception]:
+    for error in (ModelError("no such thing"), KeyError("x"), OddError("left", "behind")):
+        try:
+            raise error
+        except Exception as caught:  # noqa: BLE001  # as it is where it was raised
+            yield caught
 
 
 @pytest.mark.parametrize("wrong", [{"num_actors": 0}, {"num_gpus": -1.0}, {"num_cpus": -1.0}])

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 import typer
 
@@ -52,13 +52,6 @@ def ending(*, debug: bool = False) -> Iterator[None]:
         code, line = code_and_line(error)
         print(f"error: {brief(line, LINE)}", file=sys.stderr)
         raise typer.Exit(code) from None
-
-
-def end_at_once(error: SpecVLMError) -> NoReturn:
-    """Say what went wrong and end the process, where a library would end it before the error got to `ending`."""
-    code, line = code_and_line(error)
-    print(f"error: {brief(line, LINE)}", file=sys.stderr, flush=True)
-    os._exit(code)
 
 
 def code_and_line(error: Exception) -> tuple[int, str]:

@@ -11,9 +11,9 @@ class Attempts:
     """A count in a process that no job can take with it: Ray by itself would begin a job that kills without end."""
 
     def __init__(self) -> None:
-        self._begun: Counter[tuple[str, str]] = Counter()
+        self._begun: Counter[int] = Counter()
 
-    def begin(self, job: tuple[str, str]) -> int:
-        """How often a job has been begun, this time included. It goes by the names of its setting and its sample."""
+    def begin(self, job: int) -> int:
+        """How often a job has been begun, this time included. It goes by its place among the jobs."""
         self._begun[job] += 1
         return self._begun[job]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
-from specvlm.cli.ending import end_at_once
 from specvlm.cli.options import Answer, Json, Models, spread
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.errors import OptionError, brief
@@ -114,7 +113,7 @@ def evaluate(
 
             num_cpus = float(models["threads"] or 1)
             actors: dict[str, Any] = {"num_actors": num_actors, "num_gpus": num_gpus, "num_cpus": num_cpus}
-            does = ray_data(load, address=ray_address, **actors, on_gone=bar.end_at_once)
+            does = ray_data(load, address=ray_address, **actors)
         else:
             does = local(lambda: bar.paused(load))
         run = experiment.carry_out(
@@ -143,11 +142,6 @@ class Bar:
         self._bar.update(
             self._line, advance=1, description="Answering" + f", {self._broken} broken" * bool(self._broken)
         )
-
-    def end_at_once(self, error: OptionError) -> None:
-        """Before Ray ends the process with another exit code. All records are on the disk."""
-        self._bar.stop()
-        end_at_once(error)
 
     def paused(self, load: Callable[[], SpecVLM]) -> SpecVLM:
         """Out of the way of what loading has to say."""

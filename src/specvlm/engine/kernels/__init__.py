@@ -1,1 +1,1 @@
-"""What torch does slowly: products and attention of a few rows on CPUs, and how they are lent to a model."""
+"""What torch does slowly: products and attention of a few rows, and how they are lent to a model."""

@@ -31,7 +31,7 @@ lint  := $(VENV)/.lint
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision pictures bench \
+.PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \
 	bench-quick clean
 
 help: ## list these targets
@@ -81,6 +81,9 @@ pocket-eval: $(core) ## how well a pocket pair sees, and how pruning changes wha
 
 vision: $(core) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
+
+kernels: $(tests) ## what the compiler makes of the CUDA kernels, without a GPU: the table of docs/kernels.md
+	$(bin)/python -m specvlm.engine.kernels.tree_compiled --page docs/kernels.md $(ARGS)
 
 pictures: $(tests) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
 	$(bin)/python -m specvlm.bench.showing.pictures $(ARGS)

@@ -19,6 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from specvlm.engine.kernels.lending import Borrower
+from specvlm.engine.kernels.tree_attention import tree_attention
 
 AttentionFunction = Callable[..., tuple[Tensor, Any]]
 """What transformers' AttentionInterface holds: (module, query, key, value, attention_mask, **more)."""
@@ -157,6 +158,25 @@ def attention_forward(
     folded = query.reshape(batch, kv_heads, groups * rows, dim)
     output = kernel(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
+
+
+def attention_in_place(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads rows dim"],
+    key: Float[Tensor, "1 kv_heads capacity dim"],
+    value: Float[Tensor, "1 kv_heads capacity dim"],
+    attention_mask: Any = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    *,
+    length: Int[Tensor, " 1"],
+    tail: Bool[Tensor, "rows tail"],
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "1 rows heads dim"], None]:
+    """As `attention_forward`, over whole buffers: all rows see the first `length` places, and behind them each what
+    `tail` says. A CUDA graph may hold it."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return tree_attention(query, key, value, length, tail, scale).transpose(1, 2).contiguous(), None
 
 
 def seen_by_each(mask: Bool[Tensor, "rows length"]) -> list[Seen]:

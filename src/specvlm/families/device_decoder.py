@@ -8,7 +8,7 @@ from typing import Any, final
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from specvlm.engine.attention import attention_forward, folded_mask, lend_attention, sight
+from specvlm.engine.attention import attention_forward, attention_in_place, folded_mask, lend_attention, sight
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.caches.stacked_cache import Buffers
 from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
@@ -57,12 +57,17 @@ class HFDeviceDecoder:
         cache: IndexedCache,
     ) -> Float[Tensor, "rows vocab"]:
         decoder, config = self.decoder, self.decoder.language_model.config
-        groups = config.num_attention_heads // config.num_key_value_heads
-        mask = folded_mask(sight(length, tail, cache.bound), groups, decoder.dtype)
+        if tail.device.type == "cuda":
+            attention = partial(attention_in_place, length=length, tail=tail)
+        else:  # where torch's own kernel is the faster one
+            groups = config.num_attention_heads // config.num_key_value_heads
+            attention = partial(
+                attention_forward, mask=folded_mask(sight(length, tail, cache.bound), groups, decoder.dtype)
+            )
 
         def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             refuse_odd_keywords(decoder.name, module, kwargs)
-            return attention_forward(module, *args, mask=mask, **kwargs)
+            return attention(module, *args, **kwargs)
 
         with decoder.products(len(tokens)), lend_attention(attend, partial(refuse_foreign, decoder.name)):
             rows = decoder.embed(tokens)[None]

@@ -83,7 +83,7 @@ class Arena:
         self, target: DeviceDecoder, draft: DeviceDecoder, capture: Capture | None = None, *, whole: bool = False
     ) -> None:
         """`whole`: forwards look at whole buffers, however little is in use: they are captured, or compiled."""
-        self._target, self._draft, self._capture = target, draft, capture
+        self.target, self.draft, self._capture = target, draft, capture
         self.whole = whole or capture is not None
         self._tables: list[Table] = []
 
@@ -99,7 +99,7 @@ class Arena:
             if same and len(known.state.eos_ids) == max(1, num_eos):
                 return known
         state = State.on(target.rows.device, num_eos)
-        sides = Side(self._target, IndexedCache(target.rows)), Side(self._draft, IndexedCache(draft.rows))
+        sides = Side(self.target, IndexedCache(target.rows)), Side(self.draft, IndexedCache(draft.rows))
         made = Table(*sides, state, self._capture)
         self._tables = [*self._tables, made][-MAX_TABLES:]
         return made

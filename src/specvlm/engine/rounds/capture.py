@@ -12,7 +12,6 @@ from torch import Tensor
 from specvlm.engine.rounds.growing import Tree
 from specvlm.engine.rounds.report import Report
 from specvlm.engine.rounds.round import DeviceRound
-from specvlm.errors import brief
 
 Output = TypeVar("Output")
 
@@ -71,6 +70,6 @@ def captured(played: DeviceRound, capture: Capture) -> tuple[CapturedRound | str
             return made, report
         reason = "it says otherwise than the eager one"
     except RuntimeError as error:  # such as a step that asks the host in its middle, as some experts' layers do
-        reason = brief(error)
+        reason = str(error).partition("\n")[0]
     state.restore(before)
     return reason, played.settle(played.grow())

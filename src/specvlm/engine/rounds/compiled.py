@@ -18,7 +18,6 @@ from torch import Tensor
 
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.rounds.round import DeviceDecoder
-from specvlm.errors import brief
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,8 @@ class CompiledDecoder:
     decoder: DeviceDecoder
     seconds: float = 0.0
     """Spent compiling so far."""
-    _steps: dict[tuple[Any, ...], Step] = field(default_factory=dict)
+    compiled: dict[tuple[Any, ...], Step] = field(default_factory=dict)
+    """By the shapes of what a step is given."""
 
     def step_at(
         self,
@@ -49,11 +49,11 @@ class CompiledDecoder:
     ) -> Float[Tensor, "rows vocab"]:
         given = [each.contiguous() for each in (tokens, positions, length, tail, cache.slots, cache.rows)]
         key = (cache.bound, *(each.shape for each in given))
-        if key not in self._steps:
+        if key not in self.compiled:
             began = time.perf_counter()
-            self._steps[key] = self._compile(given, cache)
+            self.compiled[key] = self._compile(given, cache)
             self.seconds += time.perf_counter() - began
-        return self._steps[key](*given)
+        return self.compiled[key](*given)
 
     def _compile(self, given: list[Tensor], cache: IndexedCache) -> Step:
         def step(
@@ -70,7 +70,7 @@ class CompiledDecoder:
             with _as_eager_rounds():
                 compiled: Any = torch._inductor.compile(recorded, given)  # type: ignore[arg-type]
         except RuntimeError as error:  # such as a step that asks the host in its middle; no compiler
-            log.warning("forwards are run without being compiled: %s", brief(error))
+            log.warning("forwards are run without being compiled: %s", str(error).partition("\n")[0])
             return step
         return lambda *tensors: _only(compiled(*tensors))
 

@@ -19,7 +19,7 @@ from specvlm.answering.answer import Generation, answer, require_question, whole
 from specvlm.answering.options import Options
 from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair, keep_one_tower
-from specvlm.answering.stage import Compile, require_compile
+from specvlm.answering.stage import require_compile
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.engine.stats import Stats
 from specvlm.families import Family, PixelBudget, load_family
@@ -45,7 +45,7 @@ def load(
     device_map: str | dict | None = None,
     attn: str | None = None,
     processor: ProcessorMixin | None = None,
-    compile: Compile = "auto",
+    compile: str = "auto",
 ) -> SpecVLM:
     """Load a target and its draft.
 
@@ -88,7 +88,7 @@ def _locate(source: Source, role: str) -> Source:
 class SpecVLM:
     """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
 
-    def __init__(self, target: Family, draft: Draft = None, *, compile: Compile = "auto") -> None:
+    def __init__(self, target: Family, draft: Draft = None, *, compile: str = "auto") -> None:
         """`compile` as in `load`. Errors: ModelError if the two can't work together; OptionError."""
         self.pair = Pair.of(target, draft, compile)
 

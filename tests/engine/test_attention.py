@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from specvlm.engine.attention import ScoreRecorder, attention_forward, causal_mask, folded_mask, seen_by_each
+from specvlm.engine.attention import (
+    ScoreRecorder,
+    attention_forward,
+    attention_in_place,
+    causal_mask,
+    folded_mask,
+    seen_by_each,
+    sight,
+)
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 HEADS = [(4, 4), (4, 2), (7, 1), (6, 3), (1, 1)]
@@ -235,3 +243,23 @@ def test_a_folded_mask_repeats_the_rows_for_each_query_head_of_a_group():
     folded = folded_mask(mask, 3, torch.float32)
     infinity = float("inf")
     assert folded.tolist() == [[[[0, -infinity, -infinity], [0, 0, -infinity]] * 3]]
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (7, 1), (3, 3)])
+@pytest.mark.parametrize("length", [0, 1, 37])
+def test_in_place_it_is_the_same_attention(heads: int, kv_heads: int, length: int) -> None:
+    """Over a buffer whose unused places hold anything, by a length that only a tensor knows."""
+    rows, capacity, dim = 5, 64, 8
+    torch.manual_seed(0)
+    query, tail = torch.randn(1, heads, rows, dim), torch.rand(rows, rows).gt(0.5) | torch.eye(rows, dtype=torch.bool)
+    key, value = torch.randn(2, 1, kv_heads, capacity, dim)
+    used = torch.tensor([length])
+    mask = folded_mask(sight(used, tail, capacity), heads // kv_heads, query.dtype)
+    masked, _ = attention_forward(module, query, key, value, mask=mask)
+    key[:, :, length + rows :], value[:, :, length + rows :] = float("nan"), float("nan")
+    in_place, _ = attention_in_place(module, query, key, value, length=used, tail=tail)
+    torch.testing.assert_close(in_place, masked)
+    by_hand = sight(used, tail, capacity)
+    assert by_hand[:, :length].all()
+    assert torch.equal(by_hand[:, length : length + rows], tail)
+    assert not by_hand[:, length + rows :].any()

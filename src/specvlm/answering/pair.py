@@ -35,7 +35,7 @@ class Pair:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     @classmethod
-    def of(cls, target: Family, draft: Draft, compile: Compile = "none") -> Pair:
+    def of(cls, target: Family, draft: Draft, compile: str = "none") -> Pair:
         """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs, or what keeps
         trees from being verified (`probe`); OptionError for a `compile` that can't be."""
         compiled = resolved(compile, target)

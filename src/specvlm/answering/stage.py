@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final, get_args
+from typing import Literal, cast, final, get_args
 
 from specvlm.engine.caches.stacked_cache import Buffers, StackedCache
 from specvlm.engine.rounds.arena import MAX_TABLES, Arena
@@ -20,25 +20,26 @@ Compile = Literal["auto", "none", "graphs", "inductor"]
 forwards are compiled too, which takes a minute or so for each number of rows; `auto`, graphs on CUDA."""
 
 
-def require_compile(compile: Compile) -> None:
+def require_compile(compile: str) -> Compile:
     """Errors: OptionError for a name that there isn't."""
     if compile not in get_args(Compile):
         known = ", ".join(map(repr, get_args(Compile)))
         raise OptionError(f"compile must be one of {known}, not {brief(repr(compile))}")
+    return cast(Compile, compile)
 
 
-def resolved(compile: Compile, target: Family) -> Compile:
+def resolved(compile: str, target: Family) -> Compile:
     """What `auto` comes to for this target. Errors: OptionError for a name that there isn't, or graphs without CUDA."""
-    require_compile(compile)
+    wanted = require_compile(compile)
     on_cuda = target.decoder.device.type == "cuda"
-    if compile == "auto":
+    if wanted == "auto":
         return "graphs" if on_cuda else "none"
-    if compile == "graphs" and not on_cuda:
+    if wanted == "graphs" and not on_cuda:
         raise OptionError(
             f"compile='graphs' is for CUDA, and {target.name} is on {target.decoder.device}: leave it out, or take "
             "'inductor'"
         )
-    return compile
+    return wanted
 
 
 @final

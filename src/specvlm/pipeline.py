@@ -125,7 +125,7 @@ class SpecVLM:
 
         Errors: OptionError, for whatever `generate` here refuses too; VideoError.
         """
-        options, stats = Options.of(options, overrides), Stats()
+        options, stats = Options.of(options, overrides), Stats(self.target.devices)
         return stock_answer(self.target, self.prepare(video, question, options, stats), options, stats)
 
     def watch(self, video: Any, options: Options | None = None, **overrides: Any) -> Watched:

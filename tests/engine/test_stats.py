@@ -8,7 +8,15 @@ import time
 import pytest
 import torch
 
-from specvlm.engine.stats import PHASES, Round, Stats, peak_memory_bytes, reset_peak_memory
+from specvlm.engine.stats import (
+    PHASES,
+    Round,
+    Stats,
+    peak_memory_bytes,
+    reset_peak_memory,
+    synchronize,
+    timing_phases,
+)
 from specvlm.engine.tree import DraftTree
 
 
@@ -83,12 +91,81 @@ def test_work_that_was_done_before_the_clock_started_can_be_added():
     assert sum(stats.phases.values()) == pytest.approx(stats.total_seconds)
 
 
-def test_peak_memory_is_plausible_and_where_the_system_can_it_is_forgotten(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+CPU, GPU, OTHER = torch.device("cpu"), torch.device("cuda:0"), torch.device("cuda:1")
+
+
+def lived(stats: Stats) -> Stats:
+    """An answer from its first phase to its last token."""
+    with stats.phase("prefill_target"):
+        pass
+    stats.first_token()
+    with stats.phase("prefill_draft"):
+        pass
+    stats.decode_begins()
+    for _ in range(5):
+        for name in ("draft", "verify", "draft"):
+            with stats.phase(name):
+                pass
+    stats.move("prefill_target", "scoring", 0.0)
+    return stats
+
+
+class Waits(list):
+    """What was waited for, each time."""
+
+    def __call__(self, devices: tuple[torch.device, ...]) -> None:
+        self.append(devices)
+
+
+def test_a_gpu_is_waited_for_where_the_times_end_and_nowhere_else():
+    waits = Waits()
+    stats = lived(Stats((CPU, GPU, OTHER), wait=waits))
+    assert waits == [(GPU, OTHER)] * 2
+    stats._now()  # what `finish` begins with; it asks torch for memory next
+    assert len(waits) == 3
+    assert stats.phases == {}
+    stats.charge("decode_video", 2.0)
+    assert stats.phases == {}
+    assert stats.total_seconds == 2.0
+
+
+def test_whoever_asks_for_phases_has_the_gpu_waited_for_after_each():
+    waits = Waits()
+    with timing_phases():
+        stats = Stats((GPU,), wait=waits)
+    lived(stats)  # asked for when the answer began
+    assert waits == [(GPU,)] * (2 + 2 + 15)
+    assert stats.phases.keys() == {"prefill_target", "prefill_draft", "draft", "verify", "scoring"}
+    assert lived(Stats((GPU,), wait=waits)).phases == {}
+
+
+def test_on_a_cpu_phases_cost_nothing_and_stay():
+    waits = Waits()
+    stats = lived(Stats((CPU,), wait=waits))
+    stats.finish(6)
+    assert waits == []
+    assert stats.devices == ()
+    assert {"draft", "verify", "other"} <= stats.phases.keys()
+
+
+def test_nothing_is_waited_for_but_gpus():
+    synchronize((CPU, torch.device("meta")))  # torch would refuse both
+
+
+def test_peak_memory_is_plausible_and_where_the_system_can_it_is_forgotten():
     ballast = bytearray(64 << 20)
     peak = peak_memory_bytes()
     assert 64 << 20 < peak < 1 << 40
     del ballast
     reset_peak_memory()
     assert peak_memory_bytes() <= peak - (48 << 20 if sys.platform == "linux" else 0)
+
+
+def test_whose_memory_it_is_hangs_on_where_the_models_are():
+    """On a machine with two GPUs, of which one is used, or none."""
+    held, forgotten = {GPU: 5, OTHER: 7}, []
+    assert peak_memory_bytes((CPU, GPU), held=held.__getitem__) == 5
+    assert peak_memory_bytes((GPU, OTHER), held=held.__getitem__) == 12
+    assert peak_memory_bytes((CPU,), held=held.__getitem__) > 1 << 20
+    reset_peak_memory((CPU, OTHER), forget=forgotten.append)
+    assert forgotten == [OTHER]

@@ -187,7 +187,7 @@ def test_the_clock_of_an_answer_starts_when_all_is_measured(plan, ask, folder, v
         return Costs((1, 2), (1.0, 2.0), 0.0, 0.0), 1.0
 
     monkeypatch.setattr(measuring, "measure", measure)
-    monkeypatch.setattr("specvlm.answering.request.Stats", lambda: events.append("clock") or Stats())
+    monkeypatch.setattr("specvlm.answering.request.Stats", lambda devices: events.append("clock") or Stats(devices))
     how = {"plan": plan, "max_new_tokens": 2}
     for pair in (vlm, vlm.without_draft()):
         if ask == "watch":

@@ -48,6 +48,12 @@ class Pair:
         draft.decoder.pack()  # it is smaller than the target, and runs more often
         return cls(target, draft, same_tower(target, draft), compiled)
 
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All that work for an answer."""
+        families = [family for family in (self.target, self.draft) if isinstance(family, Family)]
+        return tuple(dict.fromkeys(device for family in families for device in family.devices))
+
     def planner(self, do_sample: bool) -> Planner:
         """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
         with self._lock:

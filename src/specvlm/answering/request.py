@@ -43,7 +43,7 @@ def start_clock(pair: Pair, options: Options) -> Stats:
     """Statistics of an answer that begins now. What the plan measures once, for all answers, it has measured before."""
     if options.plan == "auto" and pair.draft is not None:
         pair.planner(do_sample=False)
-    return Stats()
+    return Stats(pair.devices)
 
 
 def begin(

@@ -223,7 +223,7 @@ class Judge:
 
 def _twice(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     """The first answer of a batch, cut where it ends: what ends sooner than its neighbour is padded."""
-    stats = Stats()
+    stats = Stats(vlm.target.devices)
     prompt = vlm.prepare(video, question, options, stats)
     double = replace(prompt, model_inputs={name: torch.cat([one, one]) for name, one in prompt.model_inputs.items()})
     tokens, reason = generate_stock(vlm.target, double, options, stats)
@@ -233,7 +233,7 @@ def _twice(vlm: Answerer, video: Any, question: str, options: Options) -> Genera
 
 
 def _in_pieces(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
-    stats = Stats()
+    stats = Stats(vlm.target.devices)
     prompt = vlm.prepare(video, question, options, stats)
     piece = min(PIECE, -(-prompt.num_tokens // 2))
     refuse_wrong_chunks(piece, prompt.num_video_tokens)

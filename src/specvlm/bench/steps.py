@@ -47,12 +47,13 @@ def measure_steps(family: Family, cached: int, rows: Sequence[int] = ROWS, repea
     steps: dict[tuple[str, int], Callable[[], None]] = {(STOCK, 1): lambda: _stock_step(family, stock, cached)}
     for count in rows:
         steps[OURS, count] = _our_step(family.decoder, ours, cached, count)
+    devices = family.devices
     seconds: dict[tuple[str, int], list[float]] = {step: [] for step in steps}
     for turn in range(repeats + 1):
         for step, run in steps.items():
             start = time.perf_counter()
             run()
-            synchronize()
+            synchronize(devices)
             if turn:
                 seconds[step].append(time.perf_counter() - start)
     return [

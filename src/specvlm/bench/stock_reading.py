@@ -31,7 +31,7 @@ class StockReading:
 
     def ask(self, question: str) -> Generation:
         """Errors: OptionError, VideoError."""
-        stats = Stats()
+        stats = Stats(self._vlm.target.devices)
         prompt = self._vlm.prepare(self._video, question, self._options, stats)
         # A prompt's last token is read again: something has to give logits.
         kept = min(self._held.shared(prompt), prompt.num_tokens - 1) if self._held else 0

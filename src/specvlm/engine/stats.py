@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,11 +30,27 @@ PHASES = (
 )
 
 
-def synchronize() -> None:
-    """Wait for the GPUs, so that a phase is charged for its own work and not for its neighbour's."""
-    if torch.cuda.is_available():
-        for device in range(torch.cuda.device_count()):
-            torch.cuda.synchronize(device)
+_ASKED: ContextVar[bool] = ContextVar("phases are asked for", default=False)
+
+
+@contextmanager
+def timing_phases() -> Iterator[None]:
+    """A block in which answers that begin, in this thread, time each of their phases.
+
+    On a CPU they always do. A GPU works while the host goes on, and has to be waited for at the end of each phase, which
+    takes time itself: for measuring, where it is wanted.
+    """
+    token = _ASKED.set(True)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
+
+
+def synchronize(devices: Iterable[torch.device]) -> None:
+    """Wait until these have done all that they were given: GPUs among them, a CPU has nothing left to do."""
+    for gpu in _gpus(devices):
+        torch.cuda.synchronize(gpu)
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,14 @@ class Round:
 
 @dataclass
 class Stats:
-    """Counts and seconds of one answer. Times come from a monotonic clock that starts when the object is made."""
+    """Counts and seconds of one answer. Times come from a monotonic clock that starts when the object is made.
 
+    `devices` are those that work for the answer. GPUs among them are waited for where a time ends: that of the first
+    token, of decoding, of all; and, within `timing_phases`, of each phase. Elsewhere an answer that a GPU works for has
+    no `phases`, since nobody knows whose work the host waited for.
+    """
+
+    devices: tuple[torch.device, ...] = ()
     num_prompt_tokens: int = 0
     num_video_tokens: int = 0
     num_kept: int = 0
@@ -82,18 +105,26 @@ class Stats:
     decode_seconds: float = 0.0
     total_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    wait: Callable[[tuple[torch.device, ...]], None] = field(default=synchronize, repr=False)
+    _times_phases: bool = field(default_factory=_ASKED.get, repr=False)
     _start: float = field(default_factory=time.perf_counter, repr=False)
     _decode_start: float | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.devices = tuple(_gpus(self.devices))
+        self._times_phases = self._times_phases or not self.devices
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to the phase `name`, one of PHASES."""
+        if not self._times_phases:
+            yield
+            return
         start = time.perf_counter()
         try:
             yield
         finally:
-            synchronize()
-            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - start
+            self._spend(name, self._now() - start)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -106,21 +137,21 @@ class Stats:
 
     def move(self, source: str, target: str, seconds: float) -> None:
         """Charge `seconds` that were measured inside one phase to another."""
-        self.phases[source] = self.phases.get(source, 0.0) - seconds
-        self.phases[target] = self.phases.get(target, 0.0) + seconds
+        self._spend(source, -seconds)
+        self._spend(target, seconds)
 
     def charge(self, name: str, seconds: float) -> None:
         """Add to the phase `name`, and to the times, work that was done for this answer before its clock started."""
-        self.phases[name] = self.phases.get(name, 0.0) + seconds
+        self._spend(name, seconds)
         self.ttft_seconds += seconds
         self.total_seconds += seconds
 
     def first_token(self) -> None:
-        self.ttft_seconds = time.perf_counter() - self._start
+        self.ttft_seconds = self._now() - self._start
 
     def decode_begins(self) -> None:
         """The first token is known and the drafter has seen its prompt: the clock of `decode_seconds` starts."""
-        self._decode_start = time.perf_counter()
+        self._decode_start = self._now()
 
     def add_round(self, finished: Round) -> None:
         self.rounds.append(finished)
@@ -128,12 +159,23 @@ class Stats:
 
     def finish(self, num_tokens: int) -> None:
         """Close the clocks; what no phase claimed is `other`."""
-        now = time.perf_counter()
+        now = self._now()
         self.num_tokens = num_tokens
         self.total_seconds = now - self._start
         self.decode_seconds = 0.0 if self._decode_start is None else now - self._decode_start
-        self.phases["other"] = max(0.0, self.total_seconds - sum(self.phases.values()))
-        self.peak_memory_bytes = peak_memory_bytes()
+        if self._times_phases:
+            self.phases["other"] = max(0.0, self.total_seconds - sum(self.phases.values()))
+        self.peak_memory_bytes = peak_memory_bytes(self.devices)
+
+    def _now(self) -> float:
+        """When the devices have done what they were given so far."""
+        if self.devices:
+            self.wait(self.devices)
+        return time.perf_counter()
+
+    def _spend(self, name: str, seconds: float) -> None:
+        if self._times_phases:
+            self.phases[name] = self.phases.get(name, 0.0) + seconds
 
     @property
     def num_drafted(self) -> int:
@@ -177,13 +219,16 @@ class Stats:
         return (self.num_tokens - 1) / self.decode_seconds if self.decode_seconds and self.num_tokens > 1 else 0.0
 
 
-def peak_memory_bytes() -> int:
-    """The most memory in use since `reset_peak_memory`: what torch held on the GPUs or, without one, what was resident.
+def peak_memory_bytes(
+    devices: Iterable[torch.device] = (), *, held: Callable[[torch.device], int] = torch.cuda.max_memory_allocated
+) -> int:
+    """The most memory in use since `reset_peak_memory`: what torch held on the GPUs among `devices` or, if there is none
+    among them, what was resident. Whether the machine has a GPU that nobody works on plays no part.
 
     Where the system can't forget an old peak (anywhere but Linux), it is the most since the process began.
     """
-    if torch.cuda.is_available():
-        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
+    if gpus := _gpus(devices):
+        return sum(map(held, gpus))
     status = Path("/proc/self/status")
     if status.exists():
         peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
@@ -195,9 +240,17 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def reset_peak_memory() -> None:
+def reset_peak_memory(
+    devices: Iterable[torch.device] = (),
+    *,
+    forget: Callable[[torch.device], None] = torch.cuda.reset_peak_memory_stats,
+) -> None:
     """Forget the highest use of memory so far. For measuring only: it is the whole process's mark."""
-    for device in range(torch.cuda.device_count()):
-        torch.cuda.reset_peak_memory_stats(device)
+    for gpu in _gpus(devices):
+        forget(gpu)
     with suppress(OSError):  # not Linux, or not allowed
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def _gpus(devices: Iterable[torch.device]) -> list[torch.device]:
+    return [device for device in devices if device.type == "cuda"]

@@ -48,7 +48,7 @@ def evaluate_sample(
     """
     for arm in arms:
         try:
-            reset_peak_memory()
+            reset_peak_memory(vlm.pair.devices)
             generation = _answer(vlm, arm, sample, options)
             made = _about(sample) | _answered(arm, generation)
         except VideoError as error:

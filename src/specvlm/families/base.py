@@ -118,6 +118,12 @@ class Family(abc.ABC):
         return self._processor
 
     @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where it works: where its weights are."""
+        weights = [weight.device for weight in self.model.parameters()]
+        return tuple(device for device in dict.fromkeys(weights) if device.type != "meta")  # such wait elsewhere
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return self.processor.tokenizer
 

@@ -118,7 +118,7 @@ def custom_generate(
     where = {name: call[name] for name in POSITIONAL if call.get(name) is not None}
     prompt = _prompt(target, input_ids, inputs | model_kwargs | where)
 
-    stats = Stats() if stats is None else stats
+    stats = Stats(pair.devices) if stats is None else stats
     sequence = request.begin(pair, prompt, recipe, options, stats)
     sequence.prompt_ids = input_ids[0]  # what processors and criteria look at: the caller's own, padding and all
     streamer = call.get("streamer")

@@ -148,8 +148,8 @@ def _step(decoder: Decoder, cache: TreeCache, length: int, count: int) -> None:
     mask = torch.ones(count, length + count, dtype=torch.bool).tril_(length) if count > 1 else None
     places = torch.arange(count)
     # All at position 0: that costs the same, and some models keep frequencies for the furthest that they have seen.
-    decoder.step(places % decoder.vocab_size, torch.zeros_like(places)[None], mask, cache)
-    synchronize()
+    logits = decoder.step(places % decoder.vocab_size, torch.zeros_like(places)[None], mask, cache)
+    synchronize((logits.device,))
     cache.truncate(length)
 
 

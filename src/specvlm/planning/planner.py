@@ -98,7 +98,11 @@ class Planner:
         self._time(stats, measured)
 
     def _time(self, stats: Stats, measured: float) -> None:
-        """Compare what drafting took, beside verifying, with what it should have taken by what was `measured`."""
+        """Compare what drafting took, beside verifying, with what it should have taken by what was `measured`.
+
+        Of an answer whose phases nobody timed (`engine.stats.timing_phases`) there is nothing to compare."""
+        if "verify" not in stats.phases:
+            return
         took, forwards = stats.phases.get("draft", 0.0), stats.num_draft_forwards
         dearer = took / stats.phases["verify"] / measured if forwards else 1.0
         self.dearer.add(forwards * dearer, forwards)

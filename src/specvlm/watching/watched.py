@@ -102,7 +102,7 @@ class Watched:
 
     def autoregressive(self, question: str, options: Options | None = None, **overrides: Any) -> Generation:
         """The target alone, by stock Hugging Face `generate`, which sees and reads everything: the oracle."""
-        options, stats = self._settled(options, overrides), Stats()
+        options, stats = self._settled(options, overrides), Stats(self._vlm.target.devices)
         with self._asked(question, options, stats) as (_, prompt):
             return stock_answer(self._vlm.target, prompt, options, stats)
 

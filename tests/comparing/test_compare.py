@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from functools import lru_cache
 from itertools import product
 
@@ -13,11 +12,10 @@ import pytest
 import tiny
 from specvlm.answering.options import Options
 from specvlm.comparing.compare import ARMS, compare
-from specvlm.comparing.record import TIMES, Arm, document, first_divergence, record
+from specvlm.comparing.record import SPEEDUPS, TIMES, Arm, document, fastest, first_divergence, record
 from specvlm.engine.stats import PHASES, Stats
 from specvlm.engine.tree import chain
 from specvlm.errors import OptionError
-from specvlm.machine import machine, versions
 from specvlm.pipeline import Generation, SpecVLM
 from specvlm.pruning import Random
 
@@ -131,6 +129,47 @@ def test_a_single_run_has_no_spread_and_without_an_oracle_nothing_is_claimed():
     assert (arm.identical, arm.first_divergence, arm.decode_speedup, arm.end_to_end_speedup) == (None,) * 4
 
 
+def test_speedups_are_against_the_fastest_plain_stock_generate_which_is_named():
+    """One is the faster in decoding, the other from end to end."""
+    plain = {
+        "ar": [generation((1, 2), total=6.0, decode=5.0)],
+        "ar-no-cudnn": [generation((1, 2), total=8.0, decode=2.0)],
+    }
+    names = fastest(plain)
+    assert names == {"decode_speedup": "ar-no-cudnn", "end_to_end_speedup": "ar"}
+    assert names.keys() == SPEEDUPS.keys()
+    peers = {name: plain[arm] for name, arm in names.items()}
+    arm = record("specvlm", [generation((1, 2), total=3.0, decode=1.0)], plain["ar"], peers)
+    assert (arm.decode_speedup, arm.end_to_end_speedup) == (2.0, 2.0)
+    assert record("ar", plain["ar"], plain["ar"], peers).decode_speedup == 0.4
+
+
+def test_what_an_answer_took_that_waited_for_a_compiler_stands_beside_the_others():
+    runs = [generation((1, 2), total=total) for total in (1.0, 3.0, 2.0)]
+    arm = record("ar-static", runs, runs, warm_up=generation((1, 2), total=30.0))
+    assert (arm.total_seconds, arm.warm_up_seconds, arm.compile_seconds) == (2.0, 30.0, 28.0)
+    assert record("ar-static", runs, runs, warm_up=generation((1, 2), total=1.5)).compile_seconds == 0.0
+    assert record("ar", runs, runs).compile_seconds is None
+
+
+def test_where_time_runs_out_the_rest_is_left_out_by_name():
+    """`ar` has to run, or nothing could be compared; then there is time for one more."""
+    left = iter([False, True, False, False])
+    found = compare(
+        pair(),
+        VIDEO,
+        QUESTION,
+        Options(max_new_tokens=4),
+        arms=("loop", "sd", "specvlm"),
+        repeats=2,
+        has_time=lambda: next(left, False),
+    )
+    assert [arm.arm for arm in found.arms] == ["ar", "loop"]
+    assert all(len(runs) == 1 for runs in found.runs.values())
+    assert found.left_out == ("sd", "specvlm")
+    assert found.to_json()["left_out"] == ["sd", "specvlm"]
+
+
 ARM_FIELDS = {field.name for field in dataclasses.fields(Arm)}
 
 
@@ -138,7 +177,7 @@ def test_the_record_is_one_json_document():
     options = Options(max_new_tokens=6, pruner=Random(seed=4), tree=chain(2), stop=("red",), history=(("a?", "b"),))
     found = compare(pair(), VIDEO, QUESTION, options)
     said = json.loads(json.dumps(found.to_json()))
-    assert said.keys() == {"arms", "machine", "versions", "options", "refused"}
+    assert said.keys() == {"arms", "machine", "versions", "options", "refused", "baselines", "left_out"}
     for arm in said["arms"]:
         assert arm.keys() == ARM_FIELDS
         assert arm["phases"].keys() <= set(PHASES)
@@ -150,12 +189,6 @@ def test_the_record_is_one_json_document():
     assert said["options"]["max_new_tokens"] == 6
     assert said["options"]["history"] == [["a?", "b"]]
     assert document(found.arms, found.options)["options"] == found.to_json()["options"]
-
-
-def test_a_figure_comes_with_the_machine_and_versions_it_was_measured_on():
-    assert machine().keys() == {"platform", "cpu", "cores", "threads", "gpus"}
-    assert versions().keys() == {"python", "specvlm", "torch", "transformers", "av"}
-    assert all(re.match(r"\d+(\.|\+)", version) for version in versions().values())
 
 
 def test_what_needs_no_models_is_checked_without_them():

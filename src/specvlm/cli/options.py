@@ -30,6 +30,8 @@ Json = Annotated[
         "--json", help="Write the record to standard output, as one line of JSON; all else goes to standard error."
     ),
 ]
+WHERE = "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed)."
+DeviceMap = Annotated[str | None, typer.Option(help=WHERE)]
 VideoSource = Annotated[
     str,
     typer.Argument(
@@ -93,10 +95,7 @@ class Models(Bundle):
             "dtype", str, "auto", "Models",
             "`float64`, `float32`, `bfloat16`, `float16`, or `auto`: as in the checkpoint (`pocket`: float32).",
         ),
-        _option(
-            "device_map", str, None, "Models",
-            "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed).",
-        ),
+        _option("device_map", str, None, "Models", WHERE),
         _option(
             "attn", str, None, "Models",
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",

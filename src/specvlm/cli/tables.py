@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Group
 from rich.filesize import decimal
@@ -20,8 +20,8 @@ DEPTHS = "Accepted at depth d: the share of rounds in which d guesses or more we
 TIMES = "End-to-end starts with the closed video file, decoding with the first token known and the draft prefilled."
 
 
-def of_arms(arms: Sequence[Arm]) -> Group:
-    """One column for each arm, so that it fits any terminal, and what the rows mean."""
+def of_arms(arms: Sequence[Arm], baselines: Mapping[str, str] | None = None) -> Group:
+    """One column for each arm, so that it fits any terminal, and what the rows mean. `baselines`: `Comparison`'s."""
     table = Table("")
     for arm in arms:
         table.add_column(arm.arm, justify="right")
@@ -36,9 +36,16 @@ def of_arms(arms: Sequence[Arm]) -> Group:
         "kept / video tokens": lambda arm: f"{arm.num_kept} / {arm.num_video_tokens}",
         "peak memory": lambda arm: decimal(arm.peak_memory_bytes),
     }
+    if any(arm.compile_seconds is not None for arm in arms):
+        rows["compiled once, in"] = lambda arm: "" if arm.compile_seconds is None else f"{arm.compile_seconds:.1f} s"
     for name, show in rows.items():
         table.add_row(name, *map(show, arms), style="bold" if "speedup" in name else None)
     notes = [*(f"{arm.arm}: {find(arm.arm).summary}" for arm in arms), ACCEPTANCE, TIMES]
+    notes += [
+        f"The {name.replace('_', ' ')} is against {arm}, the fastest plain stock generate here."
+        for name, arm in (baselines or {}).items()
+        if arm != "ar"
+    ]
     if any(arm.spread for arm in arms):
         notes.append("Times and speeds are medians; --json has their spread.")
     return Group(table, *notes)

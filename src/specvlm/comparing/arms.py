@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specvlm.answering.answer import Generation
 from specvlm.answering.answerer import Answerer
 from specvlm.answering.options import Options
-from specvlm.answering.oracle import stock_answer
-from specvlm.answering.recipe import prepare_generation
-from specvlm.engine.stats import Stats
+from specvlm.comparing import stock
+from specvlm.engine.stats import timing_phases
 from specvlm.errors import OptionError, brief
-from specvlm.families import Family
 from specvlm.watching.shared_reading import SharedReading
-
-LOOKED_UP_TOKENS = 10
-"""`prompt_lookup_num_tokens` of the arm `prompt_lookup`: what transformers' own documentation uses."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +27,13 @@ class Way:
     needs_draft: bool = True
     may_refuse: bool = False
     """Whether the pair may be none that it can work with, which is then what there is to report."""
+    compiles: bool = False
+    """Whether stock generate compiles something on a GPU before it answers."""
+
+    @property
+    def first_is_slow(self) -> bool:
+        """Whether, on a GPU, the first answer of a length may take longer than all that follow: our own loop's too."""
+        return self.compiles or self.answer is None
 
     @property
     def prunes(self) -> bool:
@@ -43,58 +43,20 @@ class Way:
     def run(
         self, vlm: Answerer, video: Any, question: str, options: Options, reading: SharedReading | None = None
     ) -> Generation:
-        """`reading` is one of this video, if there is one to share. Errors: OptionError, VideoError."""
+        """Answer, with the seconds of each phase. `reading` is one of this video, if there is one to share.
+
+        Errors: OptionError, VideoError.
+        """
         asked = replace(options, **self.overrides)
-        if self.answer is not None:
-            return self.answer(vlm, video, question, asked)
-        pair = vlm if self.needs_draft else vlm.without_draft()
-        return pair.generate(video, question, asked) if reading is None else reading.ask(pair, question, asked)
-
-
-def _plain(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
-    return vlm.autoregressive(video, question, options)
+        with timing_phases():
+            if self.answer is not None:
+                return self.answer(vlm, video, question, asked)
+            pair = vlm if self.needs_draft else vlm.without_draft()
+            return pair.generate(video, question, asked) if reading is None else reading.ask(pair, question, asked)
 
 
 def _speculation(summary: str, **overrides: Any) -> Way:
     return Way(summary, overrides=overrides)
-
-
-def _looking_up(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
-    return _aided(vlm, video, question, options, {"prompt_lookup_num_tokens": LOOKED_UP_TOKENS})
-
-
-def _assisted(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
-    """As its documentation says: a second model and, where the models' tables differ in size, a second tokenizer."""
-    draft = vlm.draft
-    if draft is None or draft == "self":
-        raise OptionError("transformers' assistant is another model: the target can't be its own")
-    aids: dict[str, Any] = {"assistant_model": draft.model}
-    tables = {family.model.config.get_text_config().vocab_size for family in (vlm.target, draft)}
-    if len(tables) > 1:
-        aids["assistant_tokenizer"] = draft.tokenizer
-    with _config_as_found(draft), draft.as_found():
-        return _aided(vlm, video, question, options, aids)
-
-
-def _aided(vlm: Answerer, video: Any, question: str, options: Options, aids: Mapping[str, Any]) -> Generation:
-    """Stock `generate` with a help of its own against the wait."""
-    stats = Stats()
-    prompt = vlm.prepare(video, question, options, stats)
-    if prepare_generation(vlm.target, prompt.input_ids, options).config.do_sample:
-        raise OptionError("transformers draws other random numbers when it speculates: only greedy answers compare")
-    return stock_answer(vlm.target, prompt, options, stats, **aids)
-
-
-@contextmanager
-def _config_as_found(draft: Family) -> Iterator[None]:
-    """transformers writes what it learns about an assistant into its generation config."""
-    model: Any = draft.model
-    found = model.generation_config
-    model.generation_config = copy.deepcopy(found)
-    try:
-        yield
-    finally:
-        model.generation_config = found
 
 
 _FIXED: dict[str, Any] = {"plan": "fixed", "num_nodes": None, "width": None}
@@ -102,17 +64,36 @@ _FIXED: dict[str, Any] = {"plan": "fixed", "num_nodes": None, "width": None}
 WAYS: dict[str, Way] = {
     "ar": Way(
         "the target alone, by stock Hugging Face generate; identical and speedups are against it.",
-        _plain,
+        stock.plain,
         needs_draft=False,
+    ),
+    "ar-no-cudnn": Way(
+        "ar without cuDNN's attention, where a GPU would use it; speedups are against the faster of the two.",
+        stock.without_cudnn,
+        needs_draft=False,
+    ),
+    "ar-static": Way(
+        'the target alone, by stock Hugging Face generate(cache_implementation="static"), which a GPU compiles for.',
+        stock.static,
+        needs_draft=False,
+        may_refuse=True,
+        compiles=True,
     ),
     "assisted": Way(
         "stock Hugging Face generate(assistant_model=draft), whose assistant never receives the video.",
-        _assisted,
+        stock.assisted,
         may_refuse=True,
     ),
+    "assisted-static": Way(
+        'assisted, with cache_implementation="static".',
+        stock.assisted_static,
+        may_refuse=True,
+        compiles=True,
+    ),
     "prompt_lookup": Way(
-        f"stock Hugging Face generate(prompt_lookup_num_tokens={LOOKED_UP_TOKENS}): guesses that repeat earlier text.",
-        _looking_up,
+        f"stock Hugging Face generate(prompt_lookup_num_tokens={stock.LOOKED_UP_TOKENS}): guesses that repeat earlier "
+        "text.",
+        stock.looking_up,
         needs_draft=False,
         may_refuse=True,
     ),
@@ -134,6 +115,10 @@ WAYS: dict[str, Way] = {
         "specvlm that takes a second look at what is too close to call in low precision.", strict=True
     ),
 }
+
+
+PLAIN = ("ar", "ar-no-cudnn")
+"""Stock generate without any help: what there is to be faster than."""
 
 
 def find(name: str) -> Way:

@@ -37,8 +37,8 @@ _ASKED: ContextVar[bool] = ContextVar("phases are asked for", default=False)
 def timing_phases() -> Iterator[None]:
     """A block in which answers that begin, in this thread, time each of their phases.
 
-    On a CPU they always do. A GPU works while the host goes on, and has to be waited for at the end of each phase, which
-    takes time itself: for measuring, where it is wanted.
+    On a CPU they always do. A GPU works while the host goes on, and has to be waited for at the end of each phase,
+    which takes time itself: for measuring, where it is wanted.
     """
     token = _ASKED.set(True)
     try:
@@ -222,8 +222,8 @@ class Stats:
 def peak_memory_bytes(
     devices: Iterable[torch.device] = (), *, held: Callable[[torch.device], int] = torch.cuda.max_memory_allocated
 ) -> int:
-    """The most memory in use since `reset_peak_memory`: what torch held on the GPUs among `devices` or, if there is none
-    among them, what was resident. Whether the machine has a GPU that nobody works on plays no part.
+    """The most memory in use since `reset_peak_memory`: what torch held on the GPUs among `devices` or, if there are
+    none among them, what was resident. Whether the machine has a GPU that nobody works on plays no part.
 
     Where the system can't forget an old peak (anywhere but Linux), it is the most since the process began.
     """

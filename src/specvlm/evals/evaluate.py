@@ -133,7 +133,12 @@ def _error(arm: str | None, error: Exception) -> Record:
 def _answered(arm: str, generation: Generation) -> Record:
     stats = generation.stats
     measured = asdict(record(arm, [generation]))
-    del measured["spread"]  # a single run has none
+    for name in (
+        "spread",
+        "warm_up_seconds",
+        "compile_seconds",
+    ):  # a single run that nothing was warmed up for has none
+        del measured[name]
     return measured | {
         "text": generation.text,
         "token_ids": list(generation.token_ids),

@@ -18,6 +18,9 @@ CACHE_NAMES = ("cache", "past_key_values")
 CHUNKS_SEE_WRONG = Version(transformers.__version__) < Version("5.23.0")
 """Whether stock `generate`, when it reads a prompt in chunks, hands each chunk the first features of the video."""
 
+ASSISTS_WITH_STATIC = Version(transformers.__version__) >= Version("5.24.0")
+"""Whether stock `generate` can be assisted with a static cache: such a cache can be cropped."""
+
 ADAPTERS_COME_ALONG = Version(transformers.__version__) < Version("5.23.0")
 """Whether a checkpoint with an adapter in its own folder can't be loaded without it."""
 
@@ -28,6 +31,15 @@ def refuse_wrong_chunks(chunk_size: int | None, num_video_tokens: int) -> None:
         raise OptionError(
             f"prefill_chunk_size={chunk_size}: generate of transformers {transformers.__version__} hands each "
             "chunk the first features of the video, so its own answer is wrong; leave it out, or use 5.23.0 or newer"
+        )
+
+
+def refuse_static_assistance() -> None:
+    """Errors: OptionError where stock `generate` has no assistant for a static cache."""
+    if not ASSISTS_WITH_STATIC:
+        raise OptionError(
+            f"transformers {transformers.__version__} can't crop a static cache, and takes no assistant with one: "
+            "5.24.0 or newer can"
         )
 
 

@@ -23,8 +23,9 @@ def compare(
     arms: Annotated[
         str,
         typer.Option(
-            help="Which ways, of `ar`, `loop`, `sd`, `specvlm`, `auto`, `strict`, `chain`, `paper`, `dynamic`, "
-            "`assisted` and `prompt_lookup`, some with a ratio such as `specvlm@0.5`; `ar` always runs."
+            help="Which ways, of `ar`, `ar-no-cudnn`, `ar-static`, `loop`, `sd`, `specvlm`, `auto`, `strict`, `chain`, "
+            "`paper`, `dynamic`, `assisted`, `assisted-static` and `prompt_lookup`, some with a ratio such as "
+            "`specvlm@0.5`; `ar` always runs."
         ),
     ] = "ar,sd,specvlm",
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 1,
@@ -61,7 +62,7 @@ def report(comparison: Comparison, *, as_json: bool) -> None:
 
     if as_json:  # first of all: whatever fails behind it, what was measured is kept
         write_record(comparison.to_json())
-    console(stderr=as_json).print(tables.of_arms(comparison.arms))
+    console(stderr=as_json).print(tables.of_arms(comparison.arms, comparison.baselines))
     for arm, why in comparison.refused.items():
         warn(f"{arm} was left out, stock transformers can't run it with these models: {why}")
 

@@ -11,12 +11,13 @@ import typer
 
 from specvlm.cli.commands.compare import measure, refuse_differences, report
 from specvlm.cli.commands.generate import tell
-from specvlm.cli.options import Json
+from specvlm.cli.options import DeviceMap, Json
 from specvlm.cli.screen import console, silence, waiting
 from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
     from specvlm.comparing.compare import Comparison
+    from specvlm.pipeline import SpecVLM
 
 QUESTION = "Describe the video in detail."
 ARMS = ["ar", "sd", "specvlm", "auto"]
@@ -26,6 +27,7 @@ def demo(
     family: Annotated[str, typer.Option(help="Which architecture the embedded pair has.")] = "llava_onevision",
     film: Annotated[int, typer.Option(min=0, help="Which of the films that no training ever saw.")] = 0,
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 3,
+    device_map: DeviceMap = None,
     json: Json = False,
 ) -> None:
     """Answer a held-out video with the embedded pair by stock generate, plain speculation and SpecVLM, in float32.
@@ -49,25 +51,26 @@ def demo(
             from specvlm.pipeline import load
 
             silence()
-            vlm = load(target, draft, dtype="float32")
+            vlm = load(target, draft, dtype="float32", device_map=device_map)
         options = Options(pruning_ratio=0.9)
         out.print(f"> {QUESTION}", style="bold")
         tell(vlm.stream(video, QUESTION, options), sys.stderr if json else sys.stdout)
         out.print()
         comparison = measure(vlm, video, QUESTION, options, ARMS, repeats)
     report(comparison, as_json=json)
-    out.print(f"\n{conclusion(comparison)}")
+    out.print(f"\n{conclusion(comparison, vlm)}")
     refuse_differences(comparison, vlm)
 
 
-def conclusion(comparison: Comparison) -> str:
+def conclusion(comparison: Comparison, vlm: SpecVLM) -> str:
     """The figures of the arm `auto` as a sentence."""
-    from specvlm.machine import machine
+    from specvlm.machine import machine, processor
 
     arm = next(arm for arm in comparison.arms if arm.arm == "auto")
     same = f"the same {arm.tokens} tokens as" if arm.identical else "another answer (a bug) than"
+    here = processor(machine(), vlm.pair.devices)
     return (
-        f"On this {machine()['cpu']}, SpecVLM gave {same} stock generate, decoding {arm.decode_speedup:.2f} times as "
+        f"On this {here}, SpecVLM gave {same} stock generate, decoding {arm.decode_speedup:.2f} times as "
         f"fast and answering {arm.end_to_end_speedup:.2f} times as fast from the closed file to the last token, with a "
         f"draft that saw {arm.num_kept} of {arm.num_video_tokens} video tokens."
     )

@@ -26,6 +26,9 @@ from specvlm.bench.roofline import (
     plain_seconds,
     predicted_speedup,
     read_bandwidth,
+    seconds_by_clock,
+    seconds_by_events,
+    seconds_on,
 )
 from specvlm.bench.widened.shapes import ON_PAPER, PAIRS, SHAPES
 from specvlm.bench.widened.widening import widen
@@ -170,3 +173,33 @@ def test_measuring_finds_a_machine():
     assert machine.name == "here"
     assert 1e7 < machine.bandwidth < 1e14
     assert 1e7 < machine.flops < 1e16
+
+
+class Event:
+    """A GPU's, on a machine without one: when each was recorded, and whether its time was waited for."""
+
+    log: list[str]
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+        self.at = -1
+        self.reached = False
+
+    def record(self) -> None:
+        self.log.append("event")
+        self.at = len(self.log)
+
+    def synchronize(self) -> None:
+        self.reached = True
+
+    def elapsed_time(self, end: Event) -> float:
+        assert end.reached, "torch refuses to tell of what hasn't happened"
+        return 1000.0 * (end.at - self.at)  # milliseconds
+
+
+def test_a_gpu_is_timed_by_its_own_clock(monkeypatch):
+    monkeypatch.setattr(Event, "log", [], raising=False)
+    assert seconds_by_events(lambda: Event.log.append("work"), Event) == 2.0
+    assert Event.log == ["event", "work", "event"]
+    assert seconds_on(torch.device("cuda:1")) is seconds_by_events
+    assert seconds_on(torch.device("cpu")) is seconds_by_clock

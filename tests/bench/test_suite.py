@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from bench.small import POCKET_SHAPES
 from specvlm.answering.options import Options
 from specvlm.bench import suite
@@ -17,7 +18,7 @@ from specvlm.bench.showing.report import grids
 from specvlm.bench.suite import Setup, measure
 from specvlm.bench.widened.footage import shoot
 from specvlm.bench.widened.shapes import PAIRS, Pair
-from specvlm.bench.widened.subjects import NAMES, Subject, build, widened, without_end
+from specvlm.bench.widened.subjects import NAMES, Subject, build, device_of, loaded, widened, without_end
 from specvlm.comparing.compare import compare
 from specvlm.errors import OptionError
 
@@ -82,6 +83,93 @@ def test_the_document_is_json_and_makes_every_grid(found):
     assert overs == {"prompt tokens", "rows"}
 
 
+def test_the_document_says_what_it_ran_on_and_what_speedups_are_against(found):
+    document, _ = found
+    assert document["bench"]["processor"] == document["machine"]["cpu"]
+    assert [cell["baselines"] for cell in document["cells"]] == [
+        {"decode_speedup": "ar", "end_to_end_speedup": "ar"}
+    ] * len(CELLS)
+    assert [cell["left_out"] for cell in document["cells"]] == [[]] * len(CELLS)
+
+
+def test_when_time_is_up_the_document_is_made_of_what_there_is(subject):
+    setup = Setup(pair=subject.name, video_tokens=(36,), new_tokens=(4,), arms=("sd",), repeats=1, rows=(1,))
+    document = measure(subject, setup, MACHINE, has_time=lambda: False)
+    assert [arm["arm"] for arm in document["arms"]] == ["ar"]
+    assert document["cells"][0]["left_out"] == ["loop", "sd"]
+    assert document["costs"]["steps"] == []
+    assert next(grid.rows[0][0] for grid in grids(document)) == "ar"
+
+
+def test_any_pair_of_checkpoints_can_be_measured(tmp_path):
+    """Tiny random ones of another family, that came from somewhere."""
+    target = tiny.model("qwen2_vl", 0, layers=2)
+    for name, model in (("big", target), ("small", tiny.noised(target, 0.01))):
+        model.save_pretrained(tmp_path / name)
+        tiny.processor("qwen2_vl").save_pretrained(tmp_path / name)
+    setup = Setup(
+        target=str(tmp_path / "big"),
+        draft=str(tmp_path / "small"),
+        dtype="float32",
+        device_map="cpu",
+        video_tokens=(24,),
+        new_tokens=(8,),
+        arms=("specvlm",),
+        repeats=1,
+        rows=(1, 3),
+    )
+    pair = loaded(setup.name, str(setup.target), str(setup.draft), setup.torch_dtype, setup.device_map)
+    assert pair.name == "big+small"
+    assert pair.slow
+    document = measure(pair, setup, MACHINE)
+    assert [(arm["arm"], arm["identical"]) for arm in document["arms"]] == [
+        ("ar", True),
+        ("loop", True),
+        ("specvlm@0.9", True),
+    ]
+    assert document["bench"]["pair"] == "big+small"
+    assert "Two checkpoints as they are" in document["bench"]["about"]
+
+
+def test_a_pair_is_built_where_it_will_run(monkeypatch):
+    """Pocket pairs are loaded there; a wide one is written there by its small one. The device that has no memory stands
+    in for one that isn't here."""
+    asked: list[Any] = []
+
+    def load(*models: Any, device_map: str | None = None, **how: Any) -> Any:
+        asked.append(device_map)
+        raise KeyError("loaded")
+
+    monkeypatch.setattr("specvlm.bench.widened.subjects.load", load)
+    for name in NAMES:
+        with pytest.raises(KeyError, match="loaded"):
+            build(name, torch.float32, "cuda:3")
+    assert asked == ["cuda:3"] * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "device"),
+    [(None, "cpu"), ("cpu", "cpu"), ("meta", "meta"), ("auto", None), ("sequential", None)],
+)
+def test_where_models_begin(device_map, device):
+    first = "cuda:0" if torch.cuda.is_available() else "cpu"
+    assert device_of(device_map) == torch.device(device or first)
+
+
+def test_the_machine_is_measured_where_the_models_go(monkeypatch, subject):
+    asked: dict[str, Any] = {}
+
+    def roof(**how: Any) -> Machine:
+        asked.update(how)
+        return MACHINE
+
+    monkeypatch.setattr(suite.roofline, "measure", roof)
+    monkeypatch.setattr(suite, "build", lambda name, dtype, device_map: asked.update(device_map=device_map) or subject)
+    monkeypatch.setattr(suite, "measure", lambda *_: {})
+    suite.run(Setup(pair=subject.name, device_map="cpu", dtype="bfloat16"))
+    assert asked == {"dtype": torch.bfloat16, "device": torch.device("cpu"), "device_map": "cpu"}
+
+
 def test_without_their_end_all_arms_go_on(tmp_path):
     subject = build("pocket-llava_onevision", torch.float32)
     film = shoot(subject.vlm, tmp_path, 72, 64)
@@ -127,11 +215,17 @@ def test_defaults_hang_on_the_pair():
         ({"new_tokens": ()}, "new_tokens"),
         ({"repeats": 0}, "repeats must be 1 or more, not 0"),
         ({"arms": ("vllm",)}, "no arm 'vllm'"),
+        (
+            {"target": "big"},
+            "name a pair, or else a target and a draft, not pair='pocket-llava_onevision', target='big'",
+        ),
+        ({"pair": None}, "name a pair, or else a target and a draft, not pair=None"),
+        ({"pair": None, "target": "big"}, "draft=None"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(given, message):
     with pytest.raises(OptionError, match=message):
-        Setup(pair=NAMES[0], **given)
+        Setup(**{"pair": NAMES[0], **given})
 
 
 def test_an_unknown_pair_is_refused_before_anything_is_measured(monkeypatch):

@@ -59,13 +59,13 @@ DATA = "--task --data --videos --subset --split --prompt --num-samples --order-s
 COMMANDS = {
     "generate": f"video question --text-only --chat --stats --json {MODELS} {ANSWER}",
     "compare": f"video question --arms --repeats --json {MODELS} {ANSWER}",
-    "demo": "--family --film --repeats --json",
+    "demo": "--family --film --repeats --device-map --json",
     "explain": f"video question --out --png {MODELS} {ANSWER}",
     "plan": f"--video-tokens --new-tokens --fresh --predict --json {MODELS}",
     "pruners": "--json",
     "bench": """
-        --pair --video-tokens --new-tokens --ratios --arms --dtype --repeats --cached --exact-length --share-reading
-        --threads --plot --html --out --json
+        --pair --target --draft --device-map --video-tokens --new-tokens --ratios --arms --dtype --repeats --cached
+        --exact-length --share-reading --threads --plot --html --out --json
     """,
     "eval": f"--out {DATA} --arms --engine --ray-address --num-actors --num-gpus --json {MODELS} {ANSWER}",
     "sweep": f"--out {DATA} --pruners --ratios --trees --frames --json {MODELS} {ANSWER}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -17,6 +18,8 @@ from specvlm.bench.widened.noise import Noise
 from specvlm.bench.widened.shapes import Shape
 
 Number = float | int  # beartype: an int is no float
+
+CPU = torch.device("cpu")
 
 EXPERTS = ".experts."
 """In the names of weights of which a token reads only its own experts' part."""
@@ -182,6 +185,10 @@ def predicted_speedup(target: Demand, draft: Demand, machine: Machine, answer: A
     return plain / (seconds["verify"] + seconds["draft"])
 
 
+Seconds = Callable[[Callable[[], object]], float]
+"""What a piece of work takes."""
+
+
 def measure(
     name: str = "this machine",
     *,
@@ -189,20 +196,22 @@ def measure(
     num_bytes: int = 1 << 30,
     side: int = 4096,
     repeats: int = 5,
+    device: torch.device = CPU,
 ) -> Machine:
-    """The roofs of this machine's CPU, with as many threads as torch has. It takes seconds.
+    """The roofs of a CPU, with as many threads as torch has, or of a GPU. It takes seconds.
 
     `num_bytes` of memory have to be many times more than the caches hold; `side` is that of the matrices of `dtype`
     that are multiplied.
     """
-    return Machine(name, read_bandwidth(num_bytes, repeats), matmul_flops(side, repeats, dtype))
+    bandwidth = read_bandwidth(num_bytes, repeats, device)
+    return Machine(name, bandwidth, matmul_flops(side, repeats, dtype, device))
 
 
-def read_bandwidth(num_bytes: int, repeats: int) -> float:
+def read_bandwidth(num_bytes: int, repeats: int, device: torch.device = CPU) -> float:
     """Bytes a second of the fastest of several streaming reads of a buffer that was really written."""
-    buffer = torch.empty(num_bytes // 4096, 2048, dtype=torch.bfloat16)
+    buffer = torch.empty(num_bytes // 4096, 2048, dtype=torch.bfloat16, device=device)
     Noise(buffer.dtype, buffer.device, seed=0).fill(buffer)
-    column = torch.ones(buffer.shape[1], dtype=buffer.dtype)
+    column = torch.ones(buffer.shape[1], dtype=buffer.dtype, device=device)
     single = buffer.view(torch.float32)
     # Which of the kernels reads fastest depends on the processor: what any of them reaches, memory can do.
     reads: list[Callable[[], object]] = [
@@ -210,20 +219,36 @@ def read_bandwidth(num_bytes: int, repeats: int) -> float:
         lambda: torch.mv(single, column[:1024].float()),
         lambda: single.sum(),
     ]
-    return buffer.nbytes / min(_best_seconds(read, repeats) for read in reads)
+    return buffer.nbytes / min(_best_seconds(read, repeats, seconds_on(device)) for read in reads)
 
 
-def matmul_flops(side: int, repeats: int, dtype: torch.dtype = torch.bfloat16) -> float:
+def matmul_flops(side: int, repeats: int, dtype: torch.dtype = torch.bfloat16, device: torch.device = CPU) -> float:
     """Operations a second of a product of square matrices."""
-    a, b = (torch.full((side, side), value, dtype=dtype) for value in (0.5, 0.25))
-    return 2 * side**3 / _best_seconds(lambda: a @ b, repeats)
+    a, b = (torch.full((side, side), value, dtype=dtype, device=device) for value in (0.5, 0.25))
+    return 2 * side**3 / _best_seconds(lambda: a @ b, repeats, seconds_on(device))
 
 
-def _best_seconds(work: Callable[[], object], repeats: int) -> float:
+def seconds_on(device: torch.device) -> Seconds:
+    """How work on a device is timed."""
+    return seconds_by_events if device.type == "cuda" else seconds_by_clock
+
+
+def seconds_by_clock(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
     work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return time.perf_counter() - start
+
+
+def seconds_by_events(work: Callable[[], object], event: Callable[..., Any] = torch.cuda.Event) -> float:
+    """By the GPU's own clock: the host has only ordered the work when it goes on."""
+    begin, end = event(enable_timing=True), event(enable_timing=True)
+    begin.record()
+    work()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000
+
+
+def _best_seconds(work: Callable[[], object], repeats: int, seconds: Seconds) -> float:
+    work()
+    return min(seconds(work) for _ in range(repeats))

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from specvlm.bench.steps import ROWS, Step, measure_steps
 from specvlm.bench.widened import footage
 from specvlm.bench.widened.footage import TRAINED_FRAMES, Footage
 from specvlm.bench.widened.shapes import PAIRS
-from specvlm.bench.widened.subjects import Subject, build, require, without_end
+from specvlm.bench.widened.subjects import Subject, build, device_of, loaded, name_of, require, without_end
 from specvlm.comparing.arms import find
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.comparing.record import document
 from specvlm.errors import OptionError
 from specvlm.families import Family
+from specvlm.machine import processor
 
 ARMS = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "chain", "paper", "auto")
 RATIOS = (0.9,)
@@ -40,7 +42,7 @@ DTYPES = ("bfloat16", "float32")
 REPEATS = 3
 
 WARM_UP_FRAMES = 4
-"""Of the film that a widened pair is warmed up with: a whole prompt would take minutes in each arm."""
+"""Of the film that a large pair is warmed up with: a whole prompt would take minutes in each arm."""
 
 SHORT = 300
 """Cached tokens of the shorter of the two series of single forwards."""
@@ -48,16 +50,21 @@ SHORT = 300
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is to be measured. Errors: OptionError."""
+    """What is to be measured: a `pair` of `specvlm.bench.widened.subjects`, or any two checkpoints. Errors:
+    OptionError."""
 
-    pair: str
+    pair: str | None = None
+    target: str | None = None
+    draft: str | None = None
+    device_map: str | None = None
+    """Where the models go, as `specvlm.load` has it; None: onto the CPU."""
     video_tokens: tuple[int, ...] = ()
     """About so many in a prompt; none: as many as 32 frames have, or 3,000 for a widened pair."""
     new_tokens: tuple[int, ...] = NEW_TOKENS
     ratios: tuple[float, ...] = RATIOS
     arms: tuple[str, ...] = ARMS
     dtype: str | None = None
-    """None: float32 for an embedded pair, bfloat16 for a widened one."""
+    """None: float32 for an embedded pair, bfloat16 for any other."""
     repeats: int = REPEATS
     exact_length: bool = False
     share_reading: bool = False
@@ -68,6 +75,9 @@ class Setup:
     options: Options = field(default_factory=lambda: Options(do_sample=False))
 
     def __post_init__(self) -> None:
+        if (self.pair is None) == (self.target is None) or (self.target is None) != (self.draft is None):
+            given = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("pair", "target", "draft"))
+            raise OptionError(f"name a pair, or else a target and a draft, not {given}")
         if self.dtype not in (None, *DTYPES):
             raise OptionError(f"dtype must be {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name in ("video_tokens", "new_tokens", "rows", "cached"):
@@ -81,6 +91,11 @@ class Setup:
             find(arm)
 
     @property
+    def name(self) -> str:
+        """Of what is measured."""
+        return self.pair or name_of(str(self.target), str(self.draft))
+
+    @property
     def all_arms(self) -> tuple[str, ...]:
         """Each ratio makes an arm of its own out of `specvlm`. `loop` is always there: a limit is measured by it."""
         arms = []
@@ -90,7 +105,8 @@ class Setup:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        return getattr(torch, self.dtype or ("bfloat16" if self.pair in PAIRS else "float32"))
+        embedded = self.pair is not None and self.pair not in PAIRS
+        return getattr(torch, self.dtype or ("float32" if embedded else "bfloat16"))
 
 
 @dataclass(frozen=True)
@@ -107,16 +123,32 @@ Say = Callable[[str], None]
 
 
 def run(setup: Setup, say: Say = lambda what: None) -> dict[str, Any]:
-    """Build the pair and measure it. `say` is told what is going on. Errors: OptionError."""
-    require(setup.pair)
+    """Build the pair and measure it. `say` is told what is going on. Errors: OptionError, ModelError."""
+    if setup.pair is not None:
+        require(setup.pair)
+    device = device_of(setup.device_map)
     say("Measuring the machine")
-    machine = roofline.measure(dtype=setup.torch_dtype)  # before the weights need the memory
-    say(f"Building {setup.pair}")
-    return measure(build(setup.pair, setup.torch_dtype), setup, machine, say)
+    machine = roofline.measure(dtype=setup.torch_dtype, device=device)  # before the weights need the memory
+    say(f"Building {setup.name}")
+    if setup.pair is not None:
+        subject = build(setup.pair, setup.torch_dtype, setup.device_map)
+    else:
+        checkpoints = (str(setup.target), str(setup.draft))
+        subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.device_map)
+    return measure(subject, setup, machine, say)
 
 
-def measure(subject: Subject, setup: Setup, machine: Machine, say: Say = lambda what: None) -> dict[str, Any]:
-    """The document of a pair that is loaded already. With `exact_length` its models lose the end of their answers."""
+def measure(
+    subject: Subject,
+    setup: Setup,
+    machine: Machine,
+    say: Say = lambda what: None,
+    has_time: Callable[[], bool] = lambda: True,
+) -> dict[str, Any]:
+    """The document of a pair that is loaded already. With `exact_length` its models lose the end of their answers.
+
+    What is left to do when `has_time` says no is left out, and the document names it.
+    """
     if setup.exact_length:
         without_end(subject)
     vlm = subject.vlm
@@ -125,19 +157,26 @@ def measure(subject: Subject, setup: Setup, machine: Machine, say: Say = lambda 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         wanted = [(v, n) for v in setup.video_tokens or usual for n in setup.new_tokens]
         shot = [(v, n, footage.shoot(vlm, folder, v, n, blanks=subject.widened)) for v, n in wanted]
-        cells = [Cell(v, n, film, _compare(subject, setup, film, n, say)) for v, n, film in shot]
+        cells = [Cell(v, n, film, _compare(subject, setup, film, n, say, has_time)) for v, n, film in shot]
     say("Measuring single forwards")
     longest = max(typical(cell.comparison.runs["ar"]).num_prompt_tokens for cell in cells)
     lengths = setup.cached or ((SHORT, longest) if longest > 2 * SHORT else (longest,))
-    steps = [step for cached in lengths for step in measure_steps(vlm.target, cached, setup.rows, setup.repeats)]
+    steps = [
+        step
+        for cached in lengths
+        if has_time()
+        for step in measure_steps(vlm.target, cached, setup.rows, setup.repeats)
+    ]
     return _document(subject, setup, machine, cells, steps)
 
 
-def _compare(subject: Subject, setup: Setup, film: Footage, new_tokens: int, say: Say) -> Comparison:
+def _compare(
+    subject: Subject, setup: Setup, film: Footage, new_tokens: int, say: Say, has_time: Callable[[], bool]
+) -> Comparison:
     options = Options.of(setup.options, {"num_frames": film.num_frames, "max_new_tokens": new_tokens})
-    brief = subject.vlm.load_video(film.path, num_frames=WARM_UP_FRAMES) if subject.widened else None
+    brief = subject.vlm.load_video(film.path, num_frames=WARM_UP_FRAMES) if subject.slow else None
     say(f"Warming up for {film.num_frames} frames")
-    turn = iter(range(1, 1 + setup.repeats * len(setup.all_arms)))
+    turn = count(1)
     return compare(
         subject.vlm,
         film.path,
@@ -148,6 +187,7 @@ def _compare(subject: Subject, setup: Setup, film: Footage, new_tokens: int, say
         warm_up=brief,
         share_reading=setup.share_reading,
         on_run=lambda arm: say(f"{film.num_frames} frames, {new_tokens} tokens, run {next(turn)}: {arm}"),
+        has_time=has_time,
     )
 
 
@@ -175,6 +215,7 @@ def _document(
             "repeats": setup.repeats,
             "exact_length": setup.exact_length,
             "share_reading": setup.share_reading,
+            "processor": processor(base["machine"], subject.vlm.pair.devices),
         },
         "cells": [
             {
@@ -187,6 +228,8 @@ def _document(
                 "answer": cell.comparison.generations["ar"].text,
                 "finish_reason": cell.comparison.generations["ar"].finish_reason,
                 "refused": cell.comparison.refused,
+                "baselines": cell.comparison.baselines,
+                "left_out": list(cell.comparison.left_out),
             }
             for cell in cells
         ],
@@ -207,9 +250,10 @@ def _records(subject: Subject, machine: Machine, cell: Cell) -> Iterator[dict[st
         Demand.of_model(draft.model) if isinstance(draft, Family) else None,
     )
     found = {arm.arm: arm for arm in cell.comparison.arms}
+    plain = found[cell.comparison.baselines["decode_speedup"]]
     for name, arm in found.items():
         runs = cell.comparison.runs[name]
-        stands = standing(arm, runs, found["ar"], found.get("loop"), demands, machine)
+        stands = standing(arm, runs, plain, found.get("loop"), demands, machine)
         yield asdict(arm) | {
             "video_tokens": cell.video_tokens,
             "new_tokens": cell.new_tokens,

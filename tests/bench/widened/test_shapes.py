@@ -53,6 +53,7 @@ def test_the_figures_that_everyone_quotes():
         "llava-onevision-72b": 72.71,
         "qwen2.5-vl-3b": 3.09,
         "qwen2.5-vl-7b": 7.62,
+        "qwen2.5-14b": 14.77,
         "qwen2.5-vl-32b": 32.76,
         "qwen2.5-vl-72b": 72.71,
     }
@@ -69,7 +70,7 @@ def test_a_forward_reads_all_but_the_embedding_table(name):
 
 
 def test_a_pair_is_named_after_both_and_the_target_is_the_larger():
-    assert list(PAIRS) == ["llava-onevision-7b+0.5b", "qwen2.5-vl-7b+3b"]
+    assert list(PAIRS) == ["llava-onevision-7b+0.5b", "qwen2.5-vl-7b+3b", "qwen2.5-14b+3b", "qwen2.5-vl-32b+3b"]
     assert list(ON_PAPER) == ["llava-onevision-72b+7b", "qwen2.5-vl-32b+7b"]
     for target, draft, family in (PAIRS | ON_PAPER).values():
         assert target.num_parameters > 2 * draft.num_parameters

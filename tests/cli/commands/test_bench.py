@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
 
     def measure(setup: Setup, say: Any) -> dict[str, Any]:
         setups.append(setup)
-        made = document(pair=setup.pair, dtype=setup.dtype or "float32")
+        made = document(pair=setup.name, dtype=setup.dtype or "float32")
         if setup.dtype is None:
             for arm in made["arms"]:
                 arm["identical"], arm["first_divergence"] = True, None
@@ -47,7 +47,7 @@ def test_every_option_arrives(run: Callable, asked: list[Setup]):
     result = run(
         *("bench", "--pair", "pocket-qwen2_5_vl", "--video-tokens", "500, 3000", "--new-tokens", "64,128"),
         *("--ratios", "0.5,0.9", "--arms", "assisted,specvlm,auto@0.5", "--dtype", "bfloat16", "--repeats", 5),
-        *("--cached", "300,6000", "--exact-length", "--threads", 1),
+        *("--cached", "300,6000", "--exact-length", "--threads", 1, "--device-map", "cuda:0"),
     )
     assert result.exit_code == 0, result.output
     assert asked == [
@@ -61,8 +61,16 @@ def test_every_option_arrives(run: Callable, asked: list[Setup]):
             repeats=5,
             cached=(300, 6000),
             exact_length=True,
+            device_map="cuda:0",
         )
     ]
+
+
+def test_any_two_checkpoints_can_be_measured(run: Callable, asked: list[Setup]):
+    result = run("bench", "--target", "somewhere/big", "--draft", "Some/Small-1B")
+    assert result.exit_code == 0, result.output
+    assert asked == [Setup(target="somewhere/big", draft="Some/Small-1B")]
+    assert asked[0].name == "big+Small-1B"
 
 
 def test_the_last_line_is_the_document(run: Callable, asked: list[Setup]):
@@ -100,6 +108,10 @@ def test_an_answer_that_differs(run: Callable, asked: list[Setup], dtype: str, e
     ("option", "value", "naming"),
     [
         ("--pair", "gpt", "gpt"),
+        ("--target", "somewhere/big", "name a pair, or else a target and a draft"),
+        ("--draft", "self", "name a pair, or else a target and a draft"),
+        ("--device-map", "gpu", "device_map must be a device such as cuda"),
+        ("--device-map", "cuda:63", "device_map='cuda:63': torch finds"),
         ("--arms", "ar,legs", "legs"),
         ("--video-tokens", "many", "many"),
         ("--new-tokens", "", "new_tokens"),

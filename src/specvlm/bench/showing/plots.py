@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from specvlm.bench.growth import A_TOKEN, ANSWER, PROMPT, ROWS
+from specvlm.bench.showing.report import processor_of
 from specvlm.bench.steps import STOCK
 from specvlm.drawing import COLOURS, GREY, SHADES, as_svg, new_figure
 from specvlm.engine.stats import PHASES
@@ -64,7 +65,7 @@ def _figure(document: Mapping[str, Any]) -> Iterator[Figure]:
     rows = math.ceil(len(panels) / 2)
     with new_figure(WIDTH, HEIGHT * rows) as figure:
         bench = document["bench"]
-        figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {document['machine']['cpu']}, {bench['date'][:10]}")
+        figure.suptitle(f"{bench['pair']}, {bench['dtype']}: {processor_of(document)}, {bench['date'][:10]}")
         for axes, draw in zip_longest(figure.subplots(rows, 2, squeeze=False).flat, panels):
             if draw is None:
                 axes.set_axis_off()

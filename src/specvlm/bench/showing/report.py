@@ -41,6 +41,14 @@ LIMITS = (
 )
 
 
+NO_TIME = "no time was left for it"
+
+COMPILED = (
+    "Compiled: by how much the first answer to the question took longer than later ones, because something was "
+    "compiled for it; no other figure has a part of that."
+)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table. The first column is text, the others are figures."""
@@ -55,11 +63,13 @@ def introduction(document: Document) -> list[str]:
     """What was measured, on what, and what it is not."""
     bench, machine, versions = document["bench"], document["machine"], document["versions"]
     reads, flops = machine["bytes_per_second"] / 1e9, machine["operations_per_second"] / 1e9
+    host = f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
     lines = [
         f"{bench['pair']} in {bench['dtype']}, {bench['date']}, {bench['repeats']} runs of each arm in turn.",
         bench["about"],
-        f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores: reads {reads:.1f} GB/s, multiplies "
-        f"{flops:.0f} GFLOPS. " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        f"{_gpu(document) or host}: reads {reads:.1f} GB/s, multiplies {flops:.0f} GFLOPS. "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".",
     ]
     if bench["exact_length"]:
         lines.append(
@@ -74,9 +84,30 @@ def introduction(document: Document) -> list[str]:
     lines += [
         f"{cell['video_tokens']} video tokens: {arm} was left out: {reason}"
         for cell in document["cells"]
-        for arm, reason in cell["refused"].items()
+        for arm, reason in {**cell["refused"], **dict.fromkeys(cell.get("left_out", ()), NO_TIME)}.items()
+    ]
+    lines += [
+        f"{cell['video_tokens']} video tokens: the {_words(name)} is against {arm}, the fastest plain stock generate."
+        for cell in document["cells"]
+        for name, arm in cell.get("baselines", {}).items()
+        if arm != "ar"
     ]
     return lines
+
+
+def processor_of(document: Document) -> str:
+    """What the models ran on, by its name."""
+    return document["bench"].get("processor") or document["machine"]["cpu"]
+
+
+def _gpu(document: Document) -> str:
+    """The GPU that the models ran on and what stands in front of it; empty if it was none."""
+    machine, name = document["machine"], processor_of(document)
+    if name == machine["cpu"]:
+        return ""
+    sizes = [f"{gpu['memory_bytes'] / 2**30:.0f} GiB" for gpu in machine["gpus"] if gpu["name"] in name]
+    drivers = [f"{_words(part)} {version}" for part, version in machine["cuda"].items() if version]
+    return f"{name} ({', '.join([*sizes[:1], *drivers])}), {machine['cores']} cores of {machine['cpu']} beside it"
 
 
 def speeds(document: Document) -> Iterator[Grid]:
@@ -93,6 +124,7 @@ def speeds(document: Document) -> Iterator[Grid]:
         "memory, GB",
     )
     for cell, arms in _cells(document):
+        compiled = any(arm.get("compile_seconds") is not None for arm in arms)
         rows = tuple(
             (
                 arm["arm"],
@@ -105,11 +137,14 @@ def speeds(document: Document) -> Iterator[Grid]:
                 f"{arm['decode_speedup']:.2f} x",
                 f"{arm['end_to_end_speedup']:.2f} x",
                 f"{arm['peak_memory_bytes'] / 1e9:.2f}",
+                *((_seconds(arm.get("compile_seconds")),) if compiled else ()),
             )
             for arm in arms
         )
         ways = tuple(f"{arm['arm']}: {find(arm['arm']).summary}" for arm in arms)
-        yield Grid(_title("Speed", cell, arms), head, rows, (*ways, SAME, ACCEPTANCE, TIMES))
+        more = ("compiled, s",) if compiled else ()
+        notes = (*ways, SAME, ACCEPTANCE, TIMES, *((COMPILED,) if compiled else ()))
+        yield Grid(_title("Speed", cell, arms), head + more, rows, notes)
 
 
 def phases(document: Document) -> Iterator[Grid]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -20,6 +21,9 @@ from specvlm.pipeline import POCKET, SpecVLM, load
 HOSTILE = "pocket-hostile"
 
 NAMES = (*(f"pocket-{family}" for family in pocket.FAMILIES), HOSTILE, *PAIRS)
+
+SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Device maps that leave it to accelerate which layer goes where."""
 
 IS_EMBEDDED = (
     "The embedded pair: a few million parameters that describe films of a little world, in words that are easy to "
@@ -38,6 +42,10 @@ IS_WIDENED = (
     "seen, prefilled, cached and read like all else, and to which no token pays attention. A real video has more to "
     "tell a draft, and more to lose by pruning."
 )
+IS_YOURS = (
+    "Two checkpoints as they are. They are asked about a film of the embedded pairs' little world: how often the draft "
+    "agrees with the target hangs on what is asked, and is another for other videos."
+)
 
 
 @final
@@ -49,6 +57,8 @@ class Subject:
     vlm: SpecVLM
     about: str
     widened: bool = False
+    slow: bool = False
+    """Whether it may take minutes to read a whole prompt, on a CPU."""
 
 
 def require(name: str) -> None:
@@ -57,39 +67,69 @@ def require(name: str) -> None:
         raise OptionError(f"there is no pair {brief(repr(name))} to measure; there are {', '.join(NAMES)}")
 
 
-def build(name: str, dtype: torch.dtype) -> Subject:
-    """The pair of this name, from weights that come with the package. Errors: OptionError if there is none."""
+def device_of(device_map: str | None) -> torch.device:
+    """Where a model that is loaded with this `device_map` begins. Errors: OptionError for what isn't here."""
+    if device_map is None:
+        return torch.device("cpu")
+    if device_map in SPREADING:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device_map)
+    except RuntimeError:
+        raise OptionError(
+            f"device_map must be a device such as cuda or cuda:0, or one of {', '.join(SPREADING)}, not "
+            f"{brief(repr(device_map))}"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device_map={device_map!r}: torch finds {torch.cuda.device_count()} GPUs here")
+    return device
+
+
+def build(name: str, dtype: torch.dtype, device_map: str | None = None) -> Subject:
+    """The pair of this name, from weights that come with the package, on whatever device. Errors: OptionError if there
+    is none."""
     require(name)
     if name in PAIRS:
-        return widened(name, PAIRS[name], dtype)
+        return widened(name, PAIRS[name], dtype, device_map)
     if name == HOSTILE:
-        return hostile(dtype)
-    return Subject(name, embedded(POCKET[name], dtype), IS_EMBEDDED)
+        return hostile(dtype, device_map)
+    return Subject(name, embedded(POCKET[name], dtype, device_map), IS_EMBEDDED)
 
 
-def embedded(family: str, dtype: torch.dtype) -> SpecVLM:
-    return load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)
+def loaded(name: str, target: str, draft: str, dtype: torch.dtype, device_map: str | None = None) -> Subject:
+    """Any pair of checkpoints: paths, Hub ids, or `self` as draft. Errors: ModelError."""
+    return Subject(name, load(target, draft, dtype=dtype, device_map=device_map), IS_YOURS, slow=True)
 
 
-def hostile(dtype: torch.dtype) -> Subject:
+def name_of(target: str, draft: str) -> str:
+    """What two checkpoints are called together, in a file's name too."""
+    return f"{Path(target).name}+{Path(draft).name}"
+
+
+def embedded(family: str, dtype: torch.dtype, device_map: str | None = None) -> SpecVLM:
+    return load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype, device_map=device_map)
+
+
+def hostile(dtype: torch.dtype, device_map: str | None = None) -> Subject:
     """The rows of the draft's output head are moved on by one."""
-    vlm = embedded("llava_onevision", dtype)
+    vlm = embedded("llava_onevision", dtype, device_map)
     assert isinstance(vlm.draft, Family)
     head: Any = vlm.draft.model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().roll(1, 0))  # a tensor of its own: the input table stays
     return Subject(HOSTILE, vlm, IS_HOSTILE)
 
 
-def widened(name: str, pair: Pair, dtype: torch.dtype) -> Subject:
-    """Both models are built in memory, once each; nothing of them is there twice. They pass over blank frames."""
-    small = embedded(pair.family, dtype)
+def widened(name: str, pair: Pair, dtype: torch.dtype, device_map: str | None = None) -> Subject:
+    """Both models are built where they will run, once each; nothing of them is there twice. They pass over blank
+    frames."""
+    small = embedded(pair.family, dtype, device_map)
     draft = small.draft
     assert isinstance(draft, Family)
     models = [
         widen(family.model, shape, detector=learn_detector(family.model), dtype=dtype)
         for family, shape in ((small.target, pair.target), (draft, pair.draft))
     ]
-    return Subject(name, load(*models, processor=small.target.processor), IS_WIDENED, True)
+    return Subject(name, load(*models, processor=small.target.processor), IS_WIDENED, widened=True, slow=True)
 
 
 def without_end(subject: Subject) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from specvlm.cli.options import Json
+from specvlm.cli.options import DeviceMap, Json
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.errors import OptionError, brief
@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-NAMES = "pocket-llava_onevision, pocket-qwen2_5_vl, pocket-hostile, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b"
+DEFAULT = "pocket-llava_onevision"
+NAMES = (
+    "pocket-llava_onevision, pocket-qwen2_5_vl, pocket-hostile, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b, "
+    "qwen2.5-14b+3b, qwen2.5-vl-32b+3b"
+)
 
 WIDTH = 140
 """Columns of what goes to a file: a table has a column for each arm."""
 
 
 def bench(
-    pair: Annotated[str, typer.Option(help=f"Which pair: {NAMES}.")] = "pocket-llava_onevision",
+    pair: Annotated[str | None, typer.Option(help=f"Which pair: {NAMES} (default: the first).")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="In place of a --pair, any checkpoint: a path or a Hub id.")
+    ] = None,
+    draft: Annotated[str | None, typer.Option(help="Its draft: a path, a Hub id, or `self`.")] = None,
+    device_map: DeviceMap = None,
     video_tokens: Annotated[
         str | None,
         typer.Option(
@@ -83,8 +92,10 @@ def bench(
         from specvlm.evals.writing import require_regular, write_whole
 
         silence()
+        which = {"pair": DEFAULT if pair is target is draft is None else pair, "target": target, "draft": draft}
         setup = _setup(
-            pair, video_tokens, new_tokens, ratios, arms, dtype, repeats, cached, exact_length, share_reading
+            which | {"device_map": device_map, "dtype": dtype, "repeats": repeats},
+            *(video_tokens, new_tokens, ratios, arms, cached, exact_length, share_reading),
         )
         if plot or html or out:
             drawing.require()
@@ -119,27 +130,22 @@ def bench(
 
 
 def _setup(
-    pair: str,
+    as_given: dict[str, Any],
     video_tokens: str | None,
     new_tokens: str,
     ratios: str,
     arms: str | None,
-    dtype: str | None,
-    repeats: int,
     cached: str | None,
     exact_length: bool,
     share_reading: bool,
 ) -> Setup:
     from specvlm.bench.suite import Setup
 
-    given: dict[str, Any] = {"arms": tuple(_parts(arms))} if arms is not None else {}
+    given: dict[str, Any] = as_given | ({"arms": tuple(_parts(arms))} if arms is not None else {})
     return Setup(
-        pair=pair,
         video_tokens=tuple(_numbers("video-tokens", video_tokens, int)),
         new_tokens=tuple(_numbers("new-tokens", new_tokens, int)),
         ratios=tuple(_numbers("ratios", ratios, float)),
-        dtype=dtype,
-        repeats=repeats,
         cached=tuple(_numbers("cached", cached, int)),
         exact_length=exact_length,
         share_reading=share_reading,

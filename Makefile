@@ -13,6 +13,7 @@ HOSTILE      ?= --arms paper,auto --repeats 9
 LLAVA_BENCH  ?= --video-tokens 3000 --new-tokens 128 --arms sd,specvlm,auto --cached 300,6000 --share-reading
 QWEN_BENCH   ?= --video-tokens 300 --new-tokens 40 --arms specvlm,auto --share-reading
 EXACTNESS    ?= --prompts 8
+GPU_BENCH    ?=
 QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --repeats 1
 
 # A prefill of 3,000 tokens makes and drops gigabytes; given back to the system each time, they are zeroed page by page
@@ -32,7 +33,7 @@ pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \
-	bench-quick clean
+	bench-quick bench-gpu clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +102,9 @@ bench: bench-quick ## and pairs of published shapes: 24 GB of memory, and 35 to 
 	$(bin)/specvlm bench --pair qwen2.5-vl-7b+3b $(QWEN_BENCH) --out docs/bench
 	$(KEEPING) $(bin)/python -m specvlm.bench.questions $(QUESTIONS) --out docs/bench
 	$(bin)/python -m specvlm.bench.performance
+
+bench-gpu: $(core) ## the same on an NVIDIA GPU, for docs/gpu.md: under nine minutes on one H100 (GPU_BENCH="--only 32b")
+	$(bin)/python -m specvlm.bench.gpu $(GPU_BENCH)
 
 clean: ## remove .venv, caches and built packages
 	rm -rf $(VENV) $(VENV)-* build dist .pytest_cache .ruff_cache .hypothesis

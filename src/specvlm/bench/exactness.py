@@ -14,7 +14,7 @@ import logging
 import random
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast, final
@@ -131,6 +131,13 @@ class Exactness:
         """For people; what the columns mean stands below."""
         grid = grid_of(self.to_json())
         return "\n".join([markdown(grid), "", *grid.notes])
+
+    def summary(self) -> dict[str, Any]:
+        """`to_json` without the answers: thousands of figures, of which a page shows sums."""
+        record = self.to_json()
+        for arm in record["arms"]:
+            del arm["answers"]
+        return record
 
     def to_json(self) -> dict[str, Any]:
         arms = [arm.to_json() for arm in self.arms]
@@ -257,17 +264,23 @@ def measure(
     questions: Iterable[tuple[Any, str]],
     arms: Sequence[str] = ("loop", "sd", "specvlm", "strict"),
     options: Options | None = None,
+    *,
+    floor: Mapping[str, Way] | None = None,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Exactness:
-    """Answer every question about its video greedily: by stock generate and its noise floor, and in `arms`.
+    """Answer every question about its video greedily: by stock generate and its noise `floor` (FLOOR), and in `arms`.
 
-    Errors: OptionError for options that sample, or an arm that `specvlm.comparing.arms` doesn't have.
+    When `has_time` says no, the questions that are left aren't asked. Errors: OptionError for options that sample, or
+    an arm that `specvlm.comparing.arms` doesn't have.
     """
     options = options or Options(do_sample=False)
     if options.do_sample is not False:
         raise OptionError(f"do_sample must be False here, not {options.do_sample}: a draw needn't be the best token")
-    ways = {"ar": find("ar"), **FLOOR, **{arm: find(arm) for arm in arms}}
+    ways = {"ar": find("ar"), **(FLOOR if floor is None else floor), **{arm: find(arm) for arm in arms}}
     judged: dict[str, list[Judged]] = {arm: [] for arm in ways}
     for number, (video, question) in enumerate(questions):
+        if number and not has_time():
+            break
         judge = Judge(vlm.target, vlm.prepare(video, question, options, Stats()))
         right: tuple[int, ...] | None = None
         for arm, way in ways.items():
@@ -321,10 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = replace(measure(vlm, descriptions(given.prompts, given.frames), given.arms, options), pair=given.pair)
     sys.stdout.write(found.table() + "\n")
     if given.out:
-        record = found.to_json()
-        for arm in record["arms"]:
-            del arm["answers"]  # thousands of figures, of which the page shows sums
-        keep(record, given.out, f"exactness-{given.pair}-{given.dtype}")
+        keep(found.summary(), given.out, f"exactness-{given.pair}-{given.dtype}")
     if given.json:
         sys.stdout.write(json.dumps(found.to_json()) + "\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from specvlm.answering.options import Options
 from specvlm.comparing import stock
 from specvlm.comparing.arms import find
 from specvlm.comparing.compare import compare
-from specvlm.comparing.stock import REMEMBERED_LENGTH, cudnn_attends, cudnn_attention_off
+from specvlm.comparing.stock import REMEMBERED_LENGTH, cudnn_attends, cudnn_attention_off, left_as_found
 from specvlm.errors import OptionError
 from specvlm.families import releases
 from specvlm.families.releases import ASSISTS_WITH_STATIC
@@ -68,17 +69,32 @@ def test_a_static_cache_gives_the_same_answer_and_really_is_one(family, arm, mon
 
 
 @pytest.mark.parametrize("before", [None, 500])
-def test_the_length_of_a_static_cache_is_not_remembered(before):
+def test_the_length_of_a_static_cache_is_not_remembered(before, monkeypatch):
     """transformers notes the longest one on the model, and gives later answers as long a one, which is slower."""
-    vlm = pair("qwen2_5_vl")
+    vlm, lengths = pair("qwen2_5_vl"), []
     model: Any = vlm.target.model
+    real = StaticCache.__init__
+
+    def noted(cache: StaticCache, *arguments: Any, **named: Any) -> None:
+        lengths.append(named["max_cache_len"])
+        real(cache, *arguments, **named)
+
+    monkeypatch.setattr(StaticCache, "__init__", noted)
     if before is not None:
-        setattr(model, REMEMBERED_LENGTH, before)
-    try:
-        find("ar-static").run(vlm, tiny.video(5), QUESTION, Options(max_new_tokens=4))
+        monkeypatch.setattr(model, REMEMBERED_LENGTH, before, raising=False)
+    for num_tokens in (9, 4):
+        find("ar-static").run(vlm, tiny.video(5), QUESTION, Options(max_new_tokens=num_tokens))
         assert vars(model).get(REMEMBERED_LENGTH) == before
-    finally:
-        vars(model).pop(REMEMBERED_LENGTH, None)
+    assert lengths[0] - lengths[1] == 5
+
+
+def test_what_was_compiled_is_not_left_on_the_model_and_what_its_owner_compiled_is():
+    model = SimpleNamespace(weight=1, _compiled_call="its owner's", _previous_max_cache_length=77)
+    with suppress(KeyError), left_as_found(model):
+        assert vars(model) == {"weight": 1, "_compiled_call": "its owner's"}
+        model._previous_max_cache_length, model._compiled_call, model._last_compile_config = 9, "ours", "ours"
+        raise KeyError
+    assert vars(model) == {"weight": 1, "_compiled_call": "its owner's", "_previous_max_cache_length": 77}
 
 
 def test_a_release_that_has_no_assistant_for_a_static_cache_is_named(monkeypatch):

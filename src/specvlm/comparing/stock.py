@@ -28,6 +28,9 @@ STATIC = {"cache_implementation": "static"}
 REMEMBERED_LENGTH = "_previous_max_cache_length"
 """Where transformers notes on a model how long a static cache was, so that no later one is shorter."""
 
+LEFT_BEHIND = (REMEMBERED_LENGTH, "_compiled_call", "_last_compile_config")
+"""What `generate` with a static cache leaves on a model. What it has compiled, torch finds again without that."""
+
 
 def plain(vlm: Answerer, video: Any, question: str, options: Options) -> Generation:
     """As found: with whatever attention torch chooses."""
@@ -84,7 +87,7 @@ def _aided(
     prompt = vlm.prepare(video, question, options, stats)
     if greedy and prepare_generation(vlm.target, prompt.input_ids, options).config.do_sample:
         raise OptionError("transformers draws other random numbers when it speculates: only greedy answers compare")
-    with _length_as_found(vlm.target.model):
+    with left_as_found(vlm.target.model):
         return stock_answer(vlm.target, prompt, options, stats, **aids)
 
 
@@ -101,15 +104,18 @@ def _config_as_found(draft: Family) -> Iterator[None]:
 
 
 @contextmanager
-def _length_as_found(model: Any) -> Iterator[None]:
-    """The next static cache is as long as its own answer needs, not as the longest one ever."""
-    found = vars(model).pop(REMEMBERED_LENGTH, None)
+def left_as_found(model: Any) -> Iterator[None]:
+    """Nothing is left behind on a model; and a static cache is as long as its own answer needs, not as the longest one
+    ever."""
+    notes = vars(model)
+    found = {name: notes[name] for name in LEFT_BEHIND if name in notes}
+    notes.pop(REMEMBERED_LENGTH, None)
     try:
         yield
     finally:
-        vars(model).pop(REMEMBERED_LENGTH, None)
-        if found is not None:
-            vars(model)[REMEMBERED_LENGTH] = found
+        for name in LEFT_BEHIND:
+            notes.pop(name, None)
+        notes.update(found)
 
 
 @contextmanager

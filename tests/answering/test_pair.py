@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 
 import tiny
@@ -21,6 +22,13 @@ def family(name: str, processor: Any = None, **model_options: Any) -> Family:
 
 def test_two_sizes_of_one_family_are_a_pair():
     Pair.of(family("big", layers=3), family("small", layers=1, hidden=16, heads=2, kv_heads=1))
+
+
+def test_all_that_work_for_an_answer_are_known_whoever_drafts():
+    """One device here. Weights that are nowhere between two forwards: tests/families/test_offloading.py."""
+    big, small = family("big", layers=3), family("small")
+    for draft in (small, "self", None):
+        assert Pair.of(big, draft).devices == (torch.device("cpu"),)
 
 
 def test_vocabulary_sizes_may_differ_when_the_tokenizers_do_not():

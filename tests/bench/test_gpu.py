@@ -233,7 +233,10 @@ def test_the_page_says_whose_tables_they_are_and_what_is_missing(tmp_path):
         "gpus": [{"name": "A fast GPU", "memory_bytes": 80 << 30, "compute_capability": "9.0"}],
         "cuda": {"driver": "580.65.06", "runtime": "13.0", "cudnn": None},
     }
-    made["cells"][0] |= {"baselines": {"decode_speedup": "ar-no-cudnn", "end_to_end_speedup": "ar"}, "left_out": ["sd"]}
+    made["cells"][0] |= {
+        "baselines": {"decode_speedup": "ar-no-cudnn", "end_to_end_speedup": "ar"},
+        "left_out": ["sd", "auto"],
+    }
     made["arms"][1] |= {"compile_seconds": 26.5, "warm_up_seconds": 30.0}
     (tmp_path / "a.json").write_text(json.dumps(made))
     told = {"left_out": {"b": "it takes 70 s", "a": "of an earlier run"}, "failed": {"c": "RuntimeError: no"}}
@@ -244,7 +247,7 @@ def test_the_page_says_whose_tables_they_are_and_what_is_missing(tmp_path):
     assert "A fast GPU (80 GiB, driver 580.65.06, runtime 13.0), 2 cores of A <fast> CPU beside it: reads" in measured
     assert "the decode speedup is against ar-no-cudnn, the fastest plain stock generate." in measured
     assert "end to end speedup is against" not in measured
-    assert "145 video tokens: sd was left out: no time was left for it" in measured
+    assert "145 video tokens: no time was left for sd, auto" in measured
     assert "| compiled, s |" in measured
     assert "| 26.5 |" in measured
     assert "- b was left out: it takes 70 s" in measured

@@ -51,6 +51,10 @@ def elsewhere(model: nn.Module) -> set[str]:
     return {name for name, weight in model.named_parameters() if weight.is_meta}
 
 
+def test_weights_that_are_on_disk_are_on_no_device(split):
+    assert tiny.family(split).devices == (torch.device("cpu"),)
+
+
 @pytest.mark.parametrize("plan", ["fixed", "auto"])
 def test_answers_are_those_of_the_model_in_one_piece(split, plan):
     whole = tiny.model(split.config.model_type, 0, layers=2)

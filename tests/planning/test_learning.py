@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from planning.strategies import experience, experiences
-from planning.worlds import machine
+from planning.worlds import machine, tell, texts
 from specvlm.engine.stats import Stats
 from specvlm.planning.acceptance import FIRST_BELIEF, FIRST_DEPTH, Acceptance
 from specvlm.planning.average import Average
@@ -169,3 +171,17 @@ def test_a_prompt_that_costs_more_than_its_guesses_win_is_not_read():
         planner.learn(None, 6, Stats())
     assert not planner.drafts(1000, num_tokens, 256)
     assert planner.drafts(1000, 10, 256)
+
+
+def test_an_answer_whose_phases_nobody_timed_teaches_all_but_what_they_took():
+    """As on a GPU, which isn't waited for after each phase unless somebody asks."""
+    costs, told = machine(0.2), texts(1, 65)[0]
+    planner = Planner(costs)
+    stats = tell(told, costs, planner.shape)
+    stats.phases["draft"] *= 3
+    untimed = replace(stats, phases={})
+    planner.learn(0.9, len(told), untimed)
+    assert planner.costs == costs
+    assert planner.expected_length(1000) < ANSWER_LENGTH
+    planner.learn(0.9, len(told), stats)
+    assert planner.costs.draft.forward(1, 0) > 1.5 * costs.draft.forward(1, 0)

@@ -30,6 +30,7 @@ from specvlm.bench.stock_reading import StockReading
 from specvlm.bench.widened.footage import shoot
 from specvlm.bench.widened.subjects import NAMES, build
 from specvlm.comparing.record import first_divergence
+from specvlm.engine.stats import timing_phases
 from specvlm.errors import OptionError
 from specvlm.machine import machine, versions
 from specvlm.pipeline import SpecVLM
@@ -129,6 +130,7 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
     return Grid(title, head, rows, (note,))
 
 
+@timing_phases()
 def measure(
     vlm: SpecVLM,
     video: Any,

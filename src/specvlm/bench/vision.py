@@ -20,7 +20,7 @@ import torch
 from specvlm import pocket
 from specvlm.answering.options import Options
 from specvlm.bench.pocket_pairs import put
-from specvlm.engine.stats import Stats
+from specvlm.engine.stats import Stats, timing_phases
 from specvlm.machine import machine, versions
 from specvlm.pipeline import load
 from specvlm.pruning import PRUNERS
@@ -50,6 +50,7 @@ class Line:
     speedup: float
 
 
+@timing_phases()
 def measure(family: str, pruners: Iterable[str], films: Sequence[Path], ratio: float, dtype: str) -> list[Line]:
     """Every film is answered by stock generate and then in each way, so that all are measured in the same minutes."""
     vlm = load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype)

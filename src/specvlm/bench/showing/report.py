@@ -41,8 +41,6 @@ LIMITS = (
 )
 
 
-NO_TIME = "no time was left for it"
-
 COMPILED = (
     "Compiled: by how much the first answer to the question took longer than later ones, because something was "
     "compiled for it; no other figure has a part of that."
@@ -84,7 +82,12 @@ def introduction(document: Document) -> list[str]:
     lines += [
         f"{cell['video_tokens']} video tokens: {arm} was left out: {reason}"
         for cell in document["cells"]
-        for arm, reason in {**cell["refused"], **dict.fromkeys(cell.get("left_out", ()), NO_TIME)}.items()
+        for arm, reason in cell["refused"].items()
+    ]
+    lines += [
+        f"{cell['video_tokens']} video tokens: no time was left for {', '.join(cell['left_out'])}"
+        for cell in document["cells"]
+        if cell.get("left_out")
     ]
     lines += [
         f"{cell['video_tokens']} video tokens: the {_words(name)} is against {arm}, the fastest plain stock generate."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -60,7 +60,8 @@ def generate(
     for number, text in enumerate(questions):
         if len(questions) > 1:
             print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
-        generation = tell(watched.stream(text, asked), out)
+        with _phases(stats or json):
+            generation = tell(watched.stream(text, asked), out)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
         if stats:
@@ -71,6 +72,13 @@ def generate(
             _write(arm, text, generation, options)
         if chat:
             asked = replace(asked, history=(*asked.history, (text, generation.text)))
+
+
+def _phases(wanted: bool) -> AbstractContextManager[None]:
+    """On a GPU they take time, so that they are timed for whoever wants to see them."""
+    from specvlm.engine.stats import timing_phases
+
+    return timing_phases() if wanted else nullcontext()
 
 
 def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, Options, float]:

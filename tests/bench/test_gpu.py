@@ -222,6 +222,9 @@ def test_a_real_one_on_the_cpu_from_the_list_to_the_page(subject, tmp_path):
     assert "### pocket-qwen2_5_vl-float32-36" in text["measured"]
     assert "| ar-static | 8 | yes | 1.00 |" in text["measured"]
     assert "| ar-static | 1 of 1 |" in text["measured"]
+    assert "| pocket-qwen2_5_vl, float32 | ar-static | 36 | 8 | yes | 1.00 |" in text["measured"]
+    assert "The noise floor is stock generate as a GPU runs it otherwise" in text["measured"]
+    assert "ar twice" not in text["measured"]
     assert any("run 1: ar" in line for line in said)
 
 

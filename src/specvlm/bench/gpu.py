@@ -23,10 +23,11 @@ import torch
 from specvlm.answering.options import Options
 from specvlm.bench import exactness, roofline
 from specvlm.bench.exactness import descriptions
+from specvlm.bench.performance import summary
 from specvlm.bench.pocket_pairs import put
 from specvlm.bench.roofline import Machine
 from specvlm.bench.showing import gpu_page
-from specvlm.bench.showing.report import Document, keep
+from specvlm.bench.showing.report import Document, Grid, keep
 from specvlm.bench.suite import Setup, measure
 from specvlm.bench.widened import subjects
 from specvlm.bench.widened.shapes import PAIRS
@@ -42,6 +43,11 @@ PAGE, FOLDER = Path("docs/gpu.md"), Path("docs/bench/gpu")
 OUTCOME, EXACTNESS = "outcome", "exactness-"
 """A file that tells what became of all, and what the names of some others begin with."""
 
+NOISE = (
+    "The noise floor is stock generate as a GPU runs it otherwise: ar-no-cudnn without cuDNN's attention, ar-static "
+    "compiled, with a cache of fixed size."
+)
+
 SECONDS = 470.0
 """Until then new work is begun: with the last piece of it, under nine minutes."""
 
@@ -49,7 +55,9 @@ BESIDE_WEIGHTS = 6e9
 """Bytes for caches, activations and CUDA itself."""
 
 OURS = ("loop", "specvlm", "auto", "sd")
-PEERS = ("ar-static", "prompt_lookup", "assisted")
+ALL = ("loop", "specvlm", "ar-static", "auto", "sd", "prompt_lookup", "assisted")
+"""In the order of what they tell. `ar` runs first of all, and `ar-no-cudnn` where it is another."""
+
 COMPILED = tuple(name for name, way in WAYS.items() if way.compiles)
 EAGER = tuple(sorted(WAYS.keys() - COMPILED, key=lambda name: (WAYS[name].answer is not None, name)))
 """Our own ways first: should time run out, it was for them."""
@@ -93,7 +101,7 @@ class Item(abc.ABC):
 class Speeds(Item):
     """Arms side by side about one prompt, as `specvlm bench` has it."""
 
-    arms: tuple[str, ...] = (*OURS, *PEERS)
+    arms: tuple[str, ...] = ALL
     video_tokens: int | None = None
     """None: as many as 32 frames have."""
     new_tokens: int = 128
@@ -332,7 +340,12 @@ def _measure(given: argparse.Namespace) -> Outcome:
 
 def parts(folder: Path) -> dict[str, str]:
     """What docs/gpu.md has between its comments, of what is in the folder."""
-    return gpu_page.parts(folder, {EXACTNESS: exactness.grid_of}, OUTCOME)
+    return gpu_page.parts(folder, {EXACTNESS: exactness_grid}, OUTCOME, summary)
+
+
+def exactness_grid(record: Document) -> Grid:
+    """With a noise floor of its own."""
+    return replace(exactness.grid_of(record), notes=(exactness.JUDGED, NOISE))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ HOW_TO_READ = "How to read the tables"
 CHAPTERS: dict[str, Callable[[Document], Grid]] = {"exactness": exactness.grid_of, "questions": questions.grid_of}
 """What other commands left in the folder, as files called KEY-....json, and the grid to be made of each."""
 
-IN_SUMMARY = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "auto")
+IN_SUMMARY = (
+    *("ar", "ar-no-cudnn", "ar-static", "loop", "assisted", "assisted-static", "prompt_lookup"),
+    *("sd", "specvlm", "auto"),
+)
 """Of arms with ratios each counts."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from specvlm.bench.showing.renderings import markdown
@@ -33,7 +33,11 @@ Chapters = Mapping[str, Callable[[Document], Grid]]
 """What names of some files begin with, and the grid that is made of each."""
 
 
-def parts(folder: Path, chapters: Chapters, outcome: str) -> dict[str, str]:
+Summary = Callable[[Iterable[Document]], Grid]
+"""All benches at a glance."""
+
+
+def parts(folder: Path, chapters: Chapters, outcome: str, summary: Summary) -> dict[str, str]:
     """What stands in the page between its comments, by their names: by whom it was `seen`, and what was `measured`.
     `outcome` is the name of the file that tells what became of all."""
     files = {path.stem: path for path in sorted(folder.glob("*.json"))}
@@ -41,7 +45,7 @@ def parts(folder: Path, chapters: Chapters, outcome: str) -> dict[str, str]:
     kinds = {name: next((kind for kind in chapters if name.startswith(kind)), "") for name in files}
     benches = {name: _read(files[name]) for name, kind in kinds.items() if not kind}
     others = [chapters[kind](_read(files[name])) for name, kind in kinds.items() if kind]
-    measured = [*_became(told, set(files))]
+    measured = [*_became(told, set(files)), *_blocks([summary(benches.values())] if benches else [])]
     measured += [part for name, document in benches.items() for part in _chapter(name, document)]
     measured += _blocks(others)
     noted = [grid for document in benches.values() for grid in _grids(document)] + others

@@ -18,7 +18,7 @@ from specvlm.bench.showing.report import grids
 from specvlm.bench.suite import Setup, measure
 from specvlm.bench.widened.footage import shoot
 from specvlm.bench.widened.shapes import PAIRS, Pair
-from specvlm.bench.widened.subjects import NAMES, Subject, build, device_of, loaded, widened, without_end
+from specvlm.bench.widened.subjects import NAMES, Subject, build, loaded, widened, without_end
 from specvlm.comparing.compare import compare
 from specvlm.errors import OptionError
 
@@ -145,15 +145,6 @@ def test_a_pair_is_built_where_it_will_run(monkeypatch):
         with pytest.raises(KeyError, match="loaded"):
             build(name, torch.float32, "cuda:3")
     assert asked == ["cuda:3"] * len(NAMES)
-
-
-@pytest.mark.parametrize(
-    ("device_map", "device"),
-    [(None, "cpu"), ("cpu", "cpu"), ("meta", "meta"), ("auto", None), ("sequential", None)],
-)
-def test_where_models_begin(device_map, device):
-    first = "cuda:0" if torch.cuda.is_available() else "cpu"
-    assert device_of(device_map) == torch.device(device or first)
 
 
 def test_the_machine_is_measured_where_the_models_go(monkeypatch, subject):

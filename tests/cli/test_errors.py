@@ -37,7 +37,7 @@ def refused(result, *, naming: str) -> None:
         ("--dtype", "float31", "float31"),
         ("--attn", "none_such", "none_such"),
         ("--device-map", "nowhere", "nowhere"),
-        ("--device-map", "cuda:99", "can't load"),
+        ("--device-map", "cuda:99", "cuda:99"),
         ("--target", "/no/such/checkpoint", "/no/such/checkpoint"),
         ("--draft", "/no/such/checkpoint", "/no/such/checkpoint"),
     ],

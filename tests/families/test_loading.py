@@ -19,6 +19,7 @@ import tiny
 from specvlm.errors import ModelError, OptionError, SpecVLMError
 from specvlm.families import load_family
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.families.loading import device_of
 from specvlm.families.releases import ADAPTERS_COME_ALONG
 
 
@@ -313,3 +314,18 @@ def test_no_name_is_no_model_object(checkpoint, source):
     assert ("not ''" in refusal(source)) == (source == "")
     with pytest.raises(ModelError, match="not ''" if source == "" else "can't load . as a checkpoint"):
         specvlm.load(checkpoint, source)
+
+
+@pytest.mark.parametrize(
+    ("device_map", "device"),
+    [(None, "cpu"), ("cpu", "cpu"), ("meta", "meta"), ("auto", None), ("sequential", None)],
+)
+def test_where_models_begin(device_map, device):
+    first = "cuda:0" if torch.cuda.is_available() else "cpu"
+    assert device_of(device_map) == torch.device(device or first)
+
+
+@pytest.mark.parametrize("device_map", ["cuda:63", "gpu"])
+def test_a_device_that_is_not_here_is_refused_before_anything_is_read(device_map):
+    with pytest.raises(OptionError, match="device_map"):
+        load_family("no/such-checkpoint", device_map=device_map)

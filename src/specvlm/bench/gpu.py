@@ -31,10 +31,11 @@ from specvlm.bench.showing.report import Document, Grid, keep
 from specvlm.bench.suite import Setup, measure
 from specvlm.bench.widened import subjects
 from specvlm.bench.widened.shapes import PAIRS
-from specvlm.bench.widened.subjects import Subject, device_of
+from specvlm.bench.widened.subjects import Subject
 from specvlm.comparing.arms import WAYS
 from specvlm.comparing.telling import told
 from specvlm.errors import OptionError
+from specvlm.families.loading import device_of
 from specvlm.machine import machine, versions
 
 log = logging.getLogger("specvlm.bench.gpu")

@@ -26,12 +26,13 @@ from specvlm.bench.steps import ROWS, Step, measure_steps
 from specvlm.bench.widened import footage
 from specvlm.bench.widened.footage import TRAINED_FRAMES, Footage
 from specvlm.bench.widened.shapes import PAIRS
-from specvlm.bench.widened.subjects import Subject, build, device_of, loaded, name_of, require, without_end
+from specvlm.bench.widened.subjects import Subject, build, loaded, name_of, require, without_end
 from specvlm.comparing.arms import find
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.comparing.record import document
 from specvlm.errors import OptionError
 from specvlm.families import Family
+from specvlm.families.loading import device_of
 from specvlm.machine import processor
 
 ARMS = ("ar", "loop", "assisted", "prompt_lookup", "sd", "specvlm", "chain", "paper", "auto")

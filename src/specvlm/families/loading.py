@@ -42,6 +42,9 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Device maps that leave it to accelerate which layer goes where."""
+
 
 def load_family(
     source: str | Path | nn.Module,
@@ -54,7 +57,7 @@ def load_family(
     """Load one model of a pair; a model object is taken as it is, adapters and all, if specvlm can follow it. A folder
     with an adapter of peft is its base model with that adapter.
 
-    Errors: ModelError; OptionError for the dtype.
+    Errors: ModelError; OptionError for the dtype, or a device that isn't here.
     """
     if isinstance(source, nn.Module):
         model = unwrapped(source, "the model")
@@ -70,6 +73,8 @@ def load_family(
         return family(model, processor, name)
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+    if isinstance(device_map, str):
+        device_of(device_map)
     name = str(source)
     family, config, adapted = _kind_of(name)
     how = {
@@ -85,6 +90,24 @@ def load_family(
     if processor is None:
         processor = _load_processor(name if adapted is None or holds_processor(name) else adapted, config)
     return family(model, processor, name)
+
+
+def device_of(device_map: str | None) -> torch.device:
+    """Where a model that is loaded with this `device_map` begins. Errors: OptionError for what isn't here."""
+    if device_map is None:
+        return torch.device("cpu")
+    if device_map in SPREADING:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device_map)
+    except RuntimeError:
+        raise OptionError(
+            f"device_map must be a device such as cuda or cuda:0, or one of {', '.join(SPREADING)}, not "
+            f"{brief(repr(device_map))}"
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device_map={device_map!r}: torch finds {torch.cuda.device_count()} GPUs here")
+    return device
 
 
 def require_supported(source: str | Path | nn.Module) -> None:

@@ -22,9 +22,6 @@ HOSTILE = "pocket-hostile"
 
 NAMES = (*(f"pocket-{family}" for family in pocket.FAMILIES), HOSTILE, *PAIRS)
 
-SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
-"""Device maps that leave it to accelerate which layer goes where."""
-
 IS_EMBEDDED = (
     "The embedded pair: a few million parameters that describe films of a little world, in words that are easy to "
     "guess. Its speedups are those of this pair on this machine, and tell nothing of models with billions of them."
@@ -65,24 +62,6 @@ def require(name: str) -> None:
     """Errors: OptionError if there is no pair of this name."""
     if name not in NAMES:
         raise OptionError(f"there is no pair {brief(repr(name))} to measure; there are {', '.join(NAMES)}")
-
-
-def device_of(device_map: str | None) -> torch.device:
-    """Where a model that is loaded with this `device_map` begins. Errors: OptionError for what isn't here."""
-    if device_map is None:
-        return torch.device("cpu")
-    if device_map in SPREADING:
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device_map)
-    except RuntimeError:
-        raise OptionError(
-            f"device_map must be a device such as cuda or cuda:0, or one of {', '.join(SPREADING)}, not "
-            f"{brief(repr(device_map))}"
-        ) from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"device_map={device_map!r}: torch finds {torch.cuda.device_count()} GPUs here")
-    return device
 
 
 def build(name: str, dtype: torch.dtype, device_map: str | None = None) -> Subject:

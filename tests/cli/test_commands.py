@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import specvlm
@@ -21,6 +22,7 @@ import video_zoo
 from specvlm.answering.options import Options
 from specvlm.comparing.arms import WAYS
 from specvlm.comparing.record import Arm
+from specvlm.engine.stats import Stats
 from specvlm.machine import machine
 from specvlm.pipeline import SpecVLM
 from specvlm.pruning import PRUNERS
@@ -198,6 +200,27 @@ def test_pruners(run: Callable):
     assert rows["verifier_guided"]["needs"] == ["scores"]
     table = run("pruners").stdout
     assert all(name in table for name in PRUNERS)
+
+
+@pytest.mark.parametrize(("option", "phases"), [("--stats", True), ("--json", True), ("--text-only", False)])
+def test_phases_are_asked_for_where_they_are_shown(
+    run: Callable, film: Path, small: list, option: str, phases: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """On a GPU only, where they take time: what an answer there would have done is noted."""
+    asked: list[bool] = []
+
+    def begun(devices: tuple[torch.device, ...]) -> Stats:
+        elsewhere = Stats((torch.device("cuda:0"),), wait=lambda devices: None)
+        with elsewhere.phase("draft"):
+            pass
+        asked.append("draft" in elsewhere.phases)
+        return Stats(devices)
+
+    monkeypatch.setattr("specvlm.answering.request.Stats", begun)
+    given = [] if option == "--text-only" else [film]
+    result = run("generate", *given, "what?", *small, option)
+    assert result.exit_code == 0, result.output
+    assert asked == [phases]
 
 
 def test_demo(run: Callable, pair: Path, monkeypatch: pytest.MonkeyPatch):

@@ -102,19 +102,17 @@ class Player:
             side.cache.bound = cache.capacity if self._arena.whole else end
         return grew
 
-    def _numbers(self, table: Table, shape: TreeShape, played: DeviceRound) -> Int[Tensor, " report"]:
+    def _numbers(self, table: Table, shape: TreeShape, played: DeviceRound | CapturedRound) -> Int[Tensor, " report"]:
         # What is cut is played once an answer, and what one answer picks by is of no use to the next.
         if self._picking is None and shape == self._drafter.shape:
-            captured = table.captured(shape)
-            if captured is not None:
-                ready = self._ahead is captured
-                return captured.settle(captured.tree if ready else captured.grow())
-            report = table.try_capture(shape)
-            if report is not None:
-                return report
+            if table.captured(shape) is None:
+                report = table.try_capture(shape)
+                if report is not None:
+                    return report
+            played = table.captured(shape) or played
         stats = self._sequence.stats
         with stats.phase("draft"):
-            tree = played.grow()
+            tree = self._ahead.tree if self._ahead is not None and self._ahead is played else played.grow()
         with stats.phase("verify"):
             return played.settle(tree)
 
@@ -128,7 +126,8 @@ class Player:
             for cache, rows in zip(self._caches, (played.target_rows, played.draft_rows), strict=True)
         )
         if captured is not None and self._picking is None and fits and self._sequence.num_left - most >= most:
-            captured.grow()
+            with self._sequence.stats.phase("draft"):
+                captured.grow()
             self._ahead = captured
 
     def _stand(self) -> tuple[int, ...]:

@@ -111,9 +111,11 @@ class FakeDecoder:
         new, length = len(tokens), cache.length
         if mask is None:
             mask = torch.tensor([[place <= length - new + row for place in range(length)] for row in range(new)])
-        assert mask.shape == (new, length)
-        assert mask[:, length - new :].diagonal().all()  # every row sees itself
-        return [_seen(layers, row.nonzero()[:, 0]) for row in mask]
+        last = mask.shape[1]
+        assert new <= last <= length
+        assert mask[:, last - new :].diagonal().all()  # every row sees itself
+        sees_all = torch.ones(new, length - last, dtype=torch.bool)
+        return [_seen(layers, row.nonzero()[:, 0]) for row in torch.cat([sees_all, mask], dim=1)]
 
 
 def seen_in(cache: TreeCache) -> Seen:

@@ -123,6 +123,14 @@ def test_what_a_row_sees_is_a_slice_where_nothing_is_left_out():
     assert [first, second, third.tolist(), last] == [slice(2), slice(3), [0, 2, 3], slice(4)]
 
 
+def test_of_what_is_before_a_masks_columns_each_row_sees_all():
+    mask = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    whole = torch.cat([torch.ones(3, 4, dtype=torch.bool), mask], dim=1)
+    assert torch.equal(folded_mask(mask, 2, torch.float32, 7), folded_mask(whole, 2, torch.float32))
+    first, second, last = seen_by_each(mask, 7)
+    assert [first, second, last.tolist()] == [slice(5), slice(6), [0, 1, 2, 3, 4, 6]]
+
+
 @pytest.mark.parametrize(("rows", "length"), ROWS)
 def test_a_mask_that_transformers_made_is_not_looked_at(rows, length):
     """It is of the kind that the model's own attention wants: additive, blocks, or nothing at all."""

@@ -25,6 +25,10 @@ from specvlm.engine.verification import verify
 HISTORY = torch.tensor([2, 0, 1])
 
 
+def history() -> torch.Tensor:
+    return HISTORY
+
+
 def language(vocabulary: int, scale: float = 1.5):
     """The target's logits after some words."""
 
@@ -127,7 +131,7 @@ def test_a_round_and_plain_decoding_have_the_same_law(monkeypatch, name, vocabul
     monkeypatch.setattr(torch, "multinomial", dice.multinomial)
     plain = PlainDecoding(chooser, logits_after)
     for tree in [*all_trees(4, vocabulary), *all_trees(5, 2)][::15]:
-        choose, length = chooser.over(tree_logits(tree, logits_after), HISTORY), max(tree.depths) + 1
+        choose, length = chooser.over(tree_logits(tree, logits_after), history), max(tree.depths) + 1
         law: Counter[Path] = Counter()
         for verdict, weight, num_draws in dice.play(partial(verify, tree, choose)):
             said = emitted(tree, verdict)
@@ -141,7 +145,7 @@ def test_the_frequencies_of_real_draws_follow_the_law():
     """Chi-square over 4 000 rounds; a right sampler fails once in a million seeds, and the seed is fixed."""
     tree = DraftTree((9, 0, 1, 0, 2), (-1, 0, 0, 1, 1))
     logits_after, chooser = language(3), Chooser(None, do_sample=True, generator=torch.Generator().manual_seed(0))
-    choose, rounds = chooser.over(tree_logits(tree, logits_after), HISTORY), 4_000
+    choose, rounds = chooser.over(tree_logits(tree, logits_after), history), 4_000
     seen = Counter(emitted(tree, verify(tree, choose)) for _ in range(rounds))
     inner = {words(tree, node) for node in range(len(tree))}
     said = {(*path, token) for path in inner for token in range(3)} - inner
@@ -157,7 +161,7 @@ def test_one_draw_for_each_emitted_token_and_none_after_a_stop():
     for tree in all_trees(4, 3):
         logits = tree_logits(tree, logits_after)
         chooser = Chooser(None, do_sample=True, generator=torch.Generator().manual_seed(len(tree)))
-        verdict = verify(tree, chooser.over(logits, HISTORY), stop=lambda tokens: tokens[-1] == 1)
+        verdict = verify(tree, chooser.over(logits, history), stop=lambda tokens: tokens[-1] == 1)
         plain = Chooser(None, do_sample=True, generator=torch.Generator().manual_seed(len(tree)))
         said: Path = ()
         for _ in range(verdict.num_accepted + 1):
@@ -170,9 +174,9 @@ def test_one_draw_for_each_emitted_token_and_none_after_a_stop():
 def test_greedy_choices_draw_nothing_and_take_the_first_of_equals():
     logits = torch.tensor([[1.0, 3.0, 3.0], [5.0, 5.0, 1.0]])
     before = torch.get_rng_state()
-    choose = Chooser().over(logits, HISTORY)
+    choose = Chooser().over(logits, history)
     assert [choose(0, ()), choose(1, (1,))] == [1, 0]
-    penalised = Chooser(LogitsProcessorList([TemperatureLogitsWarper(0.5)])).over(logits, HISTORY)
+    penalised = Chooser(LogitsProcessorList([TemperatureLogitsWarper(0.5)])).over(logits, history)
     assert [penalised(0, ()), penalised(1, (1,))] == [1, 0]
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -181,11 +185,26 @@ def test_greedy_choices_draw_nothing_and_take_the_first_of_equals():
 def test_choices_are_made_in_float32_as_generate_makes_them(dtype):
     """Two logits that only float64 can tell apart are a tie, and the first one wins."""
     near = torch.tensor([[1.0, 1.0 + 1e-12]], dtype=torch.float64).to(dtype)
-    assert Chooser().over(near, HISTORY)(0, ()) == 0
+    assert Chooser().over(near, history)(0, ()) == 0
     seen = []
     chooser = Chooser(lambda ids, scores: seen.append(scores.dtype) or scores)
-    chooser.over(near, HISTORY)(0, ())
+    chooser.over(near, history)(0, ())
     assert seen == [torch.float32]
+
+
+def test_only_those_who_look_back_ask_for_the_history():
+    """It is all of the prompt, put together anew in every round."""
+
+    def unasked() -> torch.Tensor:
+        raise AssertionError("nobody looks back")
+
+    logits = torch.tensor([[1.0, 3.0], [5.0, 1.0]])
+    for doubt in (0.0, 9.0):
+        choose = Chooser(doubt=doubt).over(logits, unasked)
+        assert [choose(0, ()), choose(1, (1,))] == [1, 0]
+    for chooser in (Chooser(do_sample=True), Chooser(LogitsProcessorList([TemperatureLogitsWarper(0.5)]))):
+        with pytest.raises(AssertionError, match="looks back"):
+            chooser.over(logits, unasked)
 
 
 def test_a_processor_sees_prompt_answer_and_the_nodes_own_path():
@@ -194,7 +213,7 @@ def test_a_processor_sees_prompt_answer_and_the_nodes_own_path():
     chooser = Chooser(lambda ids, scores: seen.append(ids.tolist()) or scores)
     logits = torch.zeros(4, 10)
     logits[0, 4], logits[1, 6], logits[3, 7] = 1, 1, 1
-    verdict = verify(tree, chooser.over(logits, HISTORY))
+    verdict = verify(tree, chooser.over(logits, history))
     assert verdict.path == (0, 1, 3)
     assert seen == [[[2, 0, 1]], [[2, 0, 1, 4]], [[2, 0, 1, 4, 6]]]
 
@@ -203,7 +222,7 @@ def test_the_logits_of_the_tree_are_never_written_to():
     logits = torch.randn(3, 5)
     copy = logits.clone()
     chooser = Chooser(lambda ids, scores: scores.zero_(), do_sample=True)
-    choose = chooser.over(logits, HISTORY)
+    choose = chooser.over(logits, history)
     for node in range(3):
         choose(node, ())
     assert torch.equal(logits, copy)

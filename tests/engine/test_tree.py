@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.trees import all_parents, all_trees, branch
+from specvlm.engine.literals import child_flags, flags, longs
 from specvlm.engine.tree import DraftTree, ancestor_mask
 
 EVERY = [parents for num_nodes in range(1, 7) for parents in all_parents(num_nodes)]
@@ -25,6 +26,25 @@ def test_a_node_sees_itself_its_ancestors_and_nothing_else(parents):
     assert mask.tolist() == [
         [other in (0, *branch(parents, node)) for other in range(len(parents))] for node in range(len(parents))
     ]
+
+
+def test_numbers_become_a_tensor_as_they_are():
+    numbers = [0, 5, -1, 2**40]
+    assert torch.equal(longs(numbers), torch.tensor(numbers))
+    assert torch.equal(longs([numbers]), torch.tensor([numbers]))
+    assert longs([]).tolist() == []
+    assert longs([7]).dtype == torch.int64
+
+
+@pytest.mark.parametrize("parents", EVERY, ids=str)
+def test_branches_as_flags_grow_a_node_at_a_time(parents):
+    """And some nodes of a tree, in their order, see what their rows of its mask say, up to the last of them."""
+    branches: list[bytes] = []
+    for node, parent in enumerate(parents):
+        branches.append(child_flags(branches[parent] if node else b"", node))
+    for first in range(len(parents)):
+        assert torch.equal(flags(tuple(branches[first:])), ancestor_mask(parents)[first:])
+        assert torch.equal(flags((branches[first],)), ancestor_mask(parents)[first : first + 1, : first + 1])
 
 
 def test_children_are_found_by_their_token():

@@ -61,9 +61,13 @@ def stock_logits(stock, answer: tuple[int, ...]) -> Tensor:
         return stock(input_ids=ids, pixel_values_videos=pixels).logits[0, -1]
 
 
-def step(decoder: HFDecoder, cache: TreeCache, tree: DraftTree, *, as_stock: bool = False) -> Tensor:
+def step(
+    decoder: HFDecoder, cache: TreeCache, tree: DraftTree, *, as_stock: bool = False, last: int | None = None
+) -> Tensor:
+    """With a mask of the `last` columns."""
     positions = (prompt().num_tokens + torch.tensor(tree.depths))[None]
     mask = torch.cat([torch.ones(len(tree), cache.length, dtype=torch.bool), tree.mask], dim=1)
+    mask = mask[:, cache.length + len(tree) - (last or len(tree)) :]
     return decoder.step(torch.tensor(tree.tokens), positions, mask, cache, as_stock=as_stock)
 
 
@@ -89,6 +93,20 @@ def test_logits_of_a_tree_are_those_of_its_branches_one_by_one(dtype, heads, kv_
             branch = stock_logits(stock, (tree.tokens[0], *words(tree, node)))
             assert torch.allclose(logits[node], branch, rtol=0, atol=EXACT[dtype] * scale)
         cache.rollback(len(tree))
+
+
+@pytest.mark.parametrize("as_stock", [False, True])
+@pytest.mark.parametrize("rows", [4, 26], ids="{} rows".format)
+def test_what_is_before_a_masks_columns_is_seen_by_all(rows, as_stock):
+    """To the bit, however many columns the mask has."""
+    decoder, cache, _ = prefilled(model(torch.float32))
+    tree, length = next(tree for tree in reversed(TREES) if len(tree) == rows), cache.length
+    said = []
+    for last in (rows, rows + 7, length + rows):
+        said.append(step(decoder, cache, tree, as_stock=as_stock, last=last))
+        cache.rollback(rows)
+    assert torch.equal(said[0], said[1])
+    assert torch.equal(said[0], said[2])
 
 
 def test_what_is_kept_of_a_tree_is_as_if_it_alone_had_been_read():

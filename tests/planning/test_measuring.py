@@ -51,9 +51,7 @@ class Clock:
     def step(self, tokens, positions, mask, cache):
         self.forwards += 1
         assert (mask is None) == (len(tokens) == 1)
-        assert mask is None or (
-            mask.shape == (len(tokens), cache.length + len(tokens)) and mask.diagonal(cache.length).all()
-        )
+        assert mask is None or (mask.shape == (len(tokens), len(tokens)) and mask.diagonal().all())
         busy = 50.0 if self.forwards % self._disturbed == 0 else 1.0
         self.now += busy * self._seconds(len(tokens), cache.length)
         return self._real.step(tokens, positions, mask, cache)

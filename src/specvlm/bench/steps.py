@@ -97,7 +97,7 @@ def _our_cache(family: Family, cached: int, room: int) -> TreeCache:
 
 def _our_step(decoder: Decoder, cache: TreeCache, cached: int, rows: int) -> Callable[[], None]:
     tokens, positions = torch.arange(rows), cached + torch.arange(rows)[None]
-    mask = torch.ones(rows, cached + rows, dtype=torch.bool).tril_(cached) if rows > 1 else None
+    mask = torch.ones(rows, rows, dtype=torch.bool).tril_() if rows > 1 else None
 
     def run() -> None:
         decoder.step(tokens, positions, mask, cache)

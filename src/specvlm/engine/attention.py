@@ -110,11 +110,17 @@ def sight(length: Int[Tensor, " 1"], tail: Bool[Tensor, "rows tail"], bound: int
 
 
 def folded_mask(
-    mask: Bool[Tensor, "rows columns"], groups: int, dtype: torch.dtype
-) -> Float[Tensor, "1 1 folded columns"]:
-    """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward, not once a layer."""
-    additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
-    return additive.repeat(groups, 1)[None, None]
+    mask: Bool[Tensor, "rows last"], groups: int, dtype: torch.dtype, length: int | None = None
+) -> Float[Tensor, "1 1 folded length"]:
+    """The additive mask of all `groups` query heads of a K/V head, stacked: made once a forward, not once a layer.
+
+    Of a `length` that is more than the `last` columns of the mask, all see what is before those.
+    """
+    rows, last = mask.shape
+    length = last if length is None else length
+    additive = torch.zeros((groups, rows, length), dtype=dtype, device=mask.device)
+    additive.narrow(2, length - last, last).masked_fill_(~mask, float("-inf"))
+    return additive.view(1, 1, groups * rows, length)
 
 
 def attention_forward(
@@ -179,11 +185,17 @@ def attention_in_place(
     return tree_attention(query, key, value, length, tail, scale).transpose(1, 2).contiguous(), None
 
 
-def seen_by_each(mask: Bool[Tensor, "rows length"]) -> list[Seen]:
-    """What each row of a tree sees: a slice where it is all up to some place, which needs no copy."""
+def seen_by_each(mask: Bool[Tensor, "rows last"], length: int | None = None) -> list[Seen]:
+    """What each row of a tree sees: a slice where it is all up to some place, which needs no copy.
+
+    Of a `length` that is more than the `last` columns of the mask, all see what is before those.
+    """
+    before = 0 if length is None else length - mask.shape[1]
     counts = mask.sum(1).tolist()
     return [
-        slice(count) if bool(row[:count].all()) else row.nonzero()[:, 0]
+        slice(before + count)
+        if bool(row[:count].all())
+        else torch.cat([torch.arange(before), before + row.nonzero()[:, 0]])
         for row, count in zip(mask, counts, strict=True)
     ]
 

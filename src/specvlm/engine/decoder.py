@@ -57,12 +57,13 @@ class Decoder(Protocol):
         self,
         tokens: Int[Tensor, " nodes"],
         positions: Int[Tensor, "1 nodes"],
-        mask: Bool[Tensor, "nodes length"] | None,
+        mask: Bool[Tensor, "nodes last"] | None,
         cache: KVCache,
         *,
         as_stock: bool = False,
     ) -> Float[Tensor, "nodes vocab"]:
-        """Append `nodes` tokens that see what `mask` says (None: each sees all before it, and itself).
+        """Append `nodes` tokens that see what `mask` says of the `last` positions, theirs included, and all that is
+        before those (None: each sees all before it, and itself).
 
         They are text, which stands at one position: a model with several rows of them has the same in each. `as_stock`:
         by the kernels that stock `generate` uses for a token, even if there are faster ones, which round otherwise.

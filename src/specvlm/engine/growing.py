@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from specvlm.engine.caches.kv_cache import KVCache
 from specvlm.engine.decoder import Decoder
+from specvlm.engine.literals import child_flags, flags, longs
 from specvlm.engine.tree import DraftTree, Growth, TreeShape
 
 
@@ -57,30 +57,24 @@ class Grower:
         growth = self.shape.sprout(text[-1], max_depth)
         if growth is None:
             return None
-        root_position = position + len(text) - 1
-        logits = self._step(text, position + torch.arange(len(text)), None)[-1:]
-        settled, fed, num_forwards = self.cache.length, [], 1
+        root = position + len(text) - 1
+        logits = self._step(text, list(range(position, root + 1)), None)[-1:]
+        parents, tokens, fed, num_forwards = growth.parents, growth.tokens, list[int](), 1
+        branches = {0: b""}  # for each fed node, a flag for each that was fed no later: is it on the node's branch?
         while frontier := growth.extend(logits):
+            for node in frontier:
+                branches[node] = child_flags(branches[parents[node]], len(fed))
+                fed.append(node)
             # A guess sees the prompt, the answer, its own ancestors and itself.
-            branches = [_branch(growth.parents, node) for node in frontier]
-            fed += frontier
-            sees = torch.ones(len(frontier), settled + len(fed), dtype=torch.bool)
-            sees[:, settled:] = torch.tensor([[number in branch for number in fed] for branch in branches])
-            depths = torch.tensor([len(branch) for branch in branches])
-            logits = self._step([growth.tokens[node] for node in frontier], root_position + depths, sees)
+            sees = tuple(branches[node] for node in frontier)
+            positions = [root + branch.count(1) for branch in sees]
+            is_chain = len(sees) == 1 and 0 not in sees[0]
+            logits = self._step([tokens[node] for node in frontier], positions, None if is_chain else flags(sees))
             num_forwards += 1
         return Grown(*growth.finish(), fed, growth, num_forwards)
 
     def _step(
-        self, tokens: list[int], positions: Int[Tensor, " new"], mask: Bool[Tensor, "new length"] | None
+        self, tokens: list[int], positions: list[int], mask: Bool[Tensor, "new last"] | None
     ) -> Float[Tensor, "new vocab"]:
-        return self.decoder.step(torch.tensor(tokens), positions[None], mask, self.cache)[:, : self.vocab_size]
-
-
-def _branch(parents: list[int], node: int) -> set[int]:
-    """The node and its ancestors below the root."""
-    branch = set()
-    while node > 0:
-        branch.add(node)
-        node = parents[node]
-    return branch
+        logits = self.decoder.step(longs(tokens), longs([positions]), mask, self.cache)
+        return logits if logits.shape[-1] <= self.vocab_size else logits[:, : self.vocab_size]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.decoder import Decoder, Embeds
 from specvlm.engine.drafting import Drafter
+from specvlm.engine.literals import longs
 from specvlm.engine.rounds.player import Player
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Round
@@ -71,16 +71,12 @@ def decode(
         with stats.phase("verify"):
             # Before the round the cache holds the prompt and the answer but for its last token, the root.
             root_position = sequence.next_position + len(sequence.tokens) - 1
-            nodes = torch.tensor(tree.tokens)
-            node_positions = root_position + torch.tensor([tree.depths])
-            mask = None
-            if len(tree) > 1:
-                sees_all = torch.ones(len(tree), cache.length, dtype=torch.bool)
-                mask = torch.cat([sees_all, tree.mask], dim=1)
+            nodes, positions = longs(tree.tokens), longs([[root_position + depth for depth in tree.depths]])
+            mask = tree.mask if len(tree) > 1 else None
             as_stock = sequence.chooser.doubt > 0  # who doubts wants numbers as near to stock generate's as can be
-            logits = target.step(nodes, node_positions, mask, cache, as_stock=as_stock)
+            logits = target.step(nodes, positions, mask, cache, as_stock=as_stock)
 
-            choose = sequence.chooser.over(logits, sequence.history())
+            choose = sequence.chooser.over(logits, sequence.history)
             verdict = verify(tree, choose, stop=sequence.ends_with)
             close = isinstance(verdict, Undecided)
             cache.keep(verdict.path[:-1] if close else verdict.path, len(tree))
@@ -102,8 +98,8 @@ def look_again(target: Decoder, sequence: Sequence, tree: DraftTree, path: tuple
     """
     said = tuple(tree.tokens[node] for node in path[1:])
     position = sequence.next_position + len(sequence.tokens) - 1 + len(said)
-    token, at = torch.tensor([tree.tokens[path[-1]]]), torch.tensor([[position]])
-    logits = target.step(token, at, None, sequence.cache, as_stock=True)
+    token = longs([tree.tokens[path[-1]]])
+    logits = target.step(token, longs([[position]]), None, sequence.cache, as_stock=True)
     choice = sequence.chooser.choose(logits[0], sequence.history(said)[None])
     sequence.ends_with((*said, choice))
     return Verdict(path, choice)

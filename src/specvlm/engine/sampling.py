@@ -29,9 +29,10 @@ class Chooser:
     """Greedy choices from a forward over several rows are left open where the two best scores differ by less than so
     many units of rounding (the dtype's epsilon times the best score)."""
 
-    def over(self, logits: Float[Tensor, "nodes vocab"], history: Int[Tensor, " length"]) -> Choose:
-        """A function that chooses after any node of a tree whose root ends `history` (prompt and answer so far)."""
-        margin = self.doubt * torch.finfo(logits.dtype).eps if len(logits) > 1 else 0.0
+    def over(self, logits: Float[Tensor, "nodes vocab"], history: Callable[[], Int[Tensor, " length"]]) -> Choose:
+        """A function that chooses after any node of a tree whose root ends the `history`, prompt and answer so far.
+        Greedy choices without processors don't ask for it."""
+        margin = self.doubt * torch.finfo(logits.dtype).eps if self.doubt and len(logits) > 1 else 0.0
         if self.processors is None and not self.do_sample:
             choices = logits.float().argmax(-1).tolist()  # one transfer for the whole tree
             if margin:
@@ -39,9 +40,11 @@ class Chooser:
                 choices = [None if doubtful else token for token, doubtful in zip(choices, close, strict=True)]
             return lambda node, tokens: choices[node]
 
+        before = history()
+
         def choose(node: int, tokens: tuple[int, ...]) -> int | None:
             # A processor that looks back must see the words of this very path, not those of its siblings.
-            seen = torch.cat([history, history.new_tensor(tokens)])[None]
+            seen = torch.cat([before, before.new_tensor(tokens)])[None]
             scores = self._scores(logits[node], seen)
             return None if margin and _too_close(scores, margin)[0] else self._pick(scores)
 

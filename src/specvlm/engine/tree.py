@@ -12,13 +12,15 @@ A tree hangs from the last emitted token (node 0). Each other node is a guess at
 from __future__ import annotations
 
 import abc
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from specvlm.engine.literals import child_flags, flags
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,10 @@ def _depths(parents: tuple[int, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def ancestor_mask(parents: tuple[int, ...]) -> Bool[Tensor, "nodes nodes"]:
     """Row i is True at i and at all its ancestors. Cached, since a fixed template asks for the same one every round."""
-    rows: list[list[bool]] = []
+    rows: list[bytes] = []
     for node, parent in enumerate(parents):
-        row = [False] * len(parents) if parent < 0 else rows[parent].copy()
-        row[node] = True
-        rows.append(row)
-    return torch.tensor(rows, dtype=torch.bool).reshape(len(parents), len(parents))
+        rows.append(child_flags(b"" if parent < 0 else rows[parent], node))
+    return flags(tuple(rows))
 
 
 class TreeShape(abc.ABC):
@@ -145,7 +145,7 @@ class TreeTemplate(TreeShape):
 
     def cut(self, max_depth: int) -> TreeTemplate:
         """The part of the template that is at most `max_depth` levels deep. Nodes are in order of depth."""
-        size = sum(depth <= max_depth for depth in _depths(self.parents))
+        size = bisect_right(_depths(self.parents), max_depth)
         return self if size == len(self.parents) else TreeTemplate(self.parents[:size], self.ranks[:size])
 
     def sprout(self, root: int, max_depth: int) -> Growth | None:
@@ -156,24 +156,18 @@ class _TemplateGrowth(Growth):
     def __init__(self, template: TreeTemplate, root: int) -> None:
         self.tokens = [root]
         self.parents = [-1]
-        self._template = template
-        self._frontier = _inner_nodes(template.parents)[0]
+        self._levels = iter(_levels(template.parents, template.ranks))
 
     def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
-        template, levels = self._template, _inner_nodes(self._template.parents)
-        depth = _depths(template.parents)[len(self.tokens) - 1] + 1
-        rows = {node: row for row, node in enumerate(self._frontier)}
-        new = [node for node in range(len(self.tokens), len(template.parents)) if template.parents[node] in rows]
-        if new:
+        level = next(self._levels)
+        best = min(level.best, logits.shape[-1])
+        guesses = logits.topk(best, dim=-1).indices.tolist()
+        if best < level.best:
             # A rank beyond the vocabulary has no token: repeat the last one. Such a node is a duplicate, never a lie.
-            best = min(1 + max(template.ranks[node] for node in new), logits.shape[-1])
-            guesses = logits.topk(best, dim=-1).indices.tolist()
-            for node in new:
-                parent = template.parents[node]
-                self.tokens.append(guesses[rows[parent]][min(template.ranks[node], best - 1)])
-                self.parents.append(parent)
-        self._frontier = levels[depth] if depth < len(levels) else ()
-        return list(self._frontier)
+            guesses = [row + row[-1:] * (level.best - best) for row in guesses]
+        self.tokens += [guesses[row][rank] for row, rank in level.picks]
+        self.parents += level.parents
+        return list(level.frontier)
 
     def finish(self) -> tuple[DraftTree, list[int]]:
         return DraftTree(tuple(self.tokens), tuple(self.parents)), list(range(len(self.tokens)))
@@ -192,13 +186,30 @@ def likeliest(
     return (best - wide.logsumexp(-1, keepdim=True)).nan_to_num(never, float("inf"), never), tokens
 
 
+@dataclass(frozen=True)
+class _Level:
+    """What one draft forward adds to a template's tree."""
+
+    parents: tuple[int, ...]
+    picks: tuple[tuple[int, int], ...]
+    """For each new node, its parent's row in the forward, and its rank."""
+    best: int
+    """So many guesses of each row are looked at."""
+    frontier: tuple[int, ...]
+    """The new nodes that have children: leaves need no draft forward."""
+
+
 @lru_cache(maxsize=256)
-def _inner_nodes(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """By depth, the nodes that have children: leaves need no draft forward."""
-    levels: dict[int, list[int]] = {0: []}
-    for node in sorted(set(parents) - {-1}):
-        levels.setdefault(_depths(parents)[node], []).append(node)
-    return tuple(tuple(nodes) for _, nodes in sorted(levels.items()))
+def _levels(parents: tuple[int, ...], ranks: tuple[int, ...]) -> tuple[_Level, ...]:
+    levels, frontier, inner = [], (0,), set(parents)
+    while frontier:
+        rows = {node: row for row, node in enumerate(frontier)}
+        new = [node for node, parent in enumerate(parents) if parent in rows]
+        picks = tuple((rows[parents[node]], ranks[node]) for node in new)
+        frontier = tuple(node for node in new if node in inner)
+        best = 1 + max((rank for _, rank in picks), default=0)
+        levels.append(_Level(tuple(parents[node] for node in new), picks, best, frontier))
+    return tuple(levels)
 
 
 @dataclass(frozen=True)
@@ -235,7 +246,8 @@ class _DynamicGrowth(Growth):
         self.tokens = [root]
         self.parents = [-1]
         self._shape, self._levels_left = shape, depth
-        self._log_probs = [0.0]
+        self._costs = [0.0]
+        """Negative cumulative log-probabilities."""
         self._frontier = [0]
 
     def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
@@ -245,21 +257,19 @@ class _DynamicGrowth(Growth):
         width = min(self._shape.width, logits.shape[-1])
         log_probs, guesses = likeliest(logits, width)
         first = len(self.tokens)
-        for parent, row_log_probs, row_guesses in zip(
-            self._frontier, log_probs.tolist(), guesses.tolist(), strict=True
-        ):
-            for log_prob, guess in zip(row_log_probs, row_guesses, strict=True):
-                self.tokens.append(guess)
-                self.parents.append(parent)
-                self._log_probs.append(self._log_probs[parent] + log_prob)
+        for parent, of_guesses, row in zip(self._frontier, log_probs.tolist(), guesses.tolist(), strict=True):
+            self.tokens += row
+            self.parents += [parent] * width
+            cost = self._costs[parent]
+            self._costs += [cost - log_prob for log_prob in of_guesses]
         new = range(first, len(self.tokens))
         # After the last level nothing is fed: its logits would never be used.
         self._frontier = sorted(self._best(new, self._shape.width)) if self._levels_left else []
         return list(self._frontier)
 
-    def _best(self, nodes: Iterable[int], count: int) -> list[int]:
+    def _best(self, nodes: range, count: int) -> list[int]:
         """The `count` likeliest of `nodes`; among equals the older, so that a parent always comes before its child."""
-        return sorted(nodes, key=lambda node: (-self._log_probs[node], node))[:count]
+        return sorted(nodes, key=self._costs.__getitem__)[:count]
 
     def finish(self) -> tuple[DraftTree, list[int]]:
         chosen = [0, *sorted(self._best(range(1, len(self.tokens)), self._shape.num_nodes))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from specvlm.engine.attention import (
     ScoreRecorder,
     Seen,
     attention_forward,
+    causal_mask,
     folded_mask,
     lend_attention,
     seen_by_each,
@@ -30,7 +30,7 @@ from specvlm.engine.kernels.thin_attention import pays as thin_attention_pays
 from specvlm.engine.kernels.thin_products import thin_products
 from specvlm.errors import LengthWarning, ModelError
 from specvlm.families.checks.frequencies import positions_of, reach_of
-from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
+from specvlm.families.checks.stock_attention import foreign_refused, refuse_odd_keywords
 from specvlm.families.layers import can_walk, walk
 from specvlm.families.releases import cache_name
 
@@ -135,8 +135,7 @@ class HFDecoder:
     @torch.no_grad()
     def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
         """Token embeddings. An id that the table doesn't have (it came from a bigger partner) reads the last row."""
-        embedding = self._embedding
-        return embedding(tokens.to(embedding.weight.device).clamp(max=embedding.weight.shape[0] - 1))
+        return _rows_of(self._embedding, tokens)
 
     def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
         """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
@@ -178,8 +177,9 @@ class HFDecoder:
     ) -> Float[Tensor, " vocab"]:
         if self._packed is not None and not self._packed.still_true(self._model, self._head):
             self._packed = pack(self._model, self._head)
-        with thin_products(len(embeds), self.dtype, self.device):  # behind a video that is known there are few rows
-            hidden = self._forward(embeds, positions, None, cache, recorder)
+        like = self._embedding.weight
+        with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
+            hidden = self._forward(embeds, positions, None, cache, recorder, like)
             return self._head(hidden[-1:])[0]
 
     @torch.inference_mode()
@@ -187,15 +187,18 @@ class HFDecoder:
         self,
         tokens: Int[Tensor, " nodes"],
         positions: Int[Tensor, "1 nodes"],
-        mask: Bool[Tensor, "nodes length"] | None,
+        mask: Bool[Tensor, "nodes last"] | None,
         cache: KVCache,
         *,
         as_stock: bool = False,
     ) -> Float[Tensor, "nodes vocab"]:
         # Products of several rows needn't be those of one to the bit, whoever makes them; with tiles they mostly are.
-        with nullcontext() if as_stock and len(tokens) == 1 else self.products(len(tokens)):
-            embeds = Embeds(self.embed(tokens))
-            return self._head(self._forward(embeds, positions, mask, cache, None, is_text=True, as_stock=as_stock))
+        embedding, num_rows = self._embedding, tokens.shape[0]
+        like = embedding.weight
+        with nullcontext() if as_stock and num_rows == 1 else self._products(num_rows, like):
+            embeds = Embeds(_rows_of(embedding, tokens))
+            hidden = self._forward(embeds, positions, mask, cache, None, like, is_text=True, as_stock=as_stock)
+            return self._head(hidden)
 
     @torch.no_grad()
     def stock_step(self, token: int, position: int, cache: Cache) -> Float[Tensor, " vocab"]:
@@ -216,28 +219,38 @@ class HFDecoder:
 
     def products(self, num_rows: int) -> AbstractContextManager[None]:
         """The fastest way to multiply so few rows."""
-        return self._packed.products() if self._packed else thin_products(num_rows, self.dtype, self.device)
+        return self._products(num_rows, self._embedding.weight)
+
+    def _products(self, num_rows: int, like: Tensor) -> AbstractContextManager[None]:
+        """The fastest way to multiply so few rows by weights like this one."""
+        return self._packed.products() if self._packed else thin_products(num_rows, like.dtype, like.device)
 
     def _forward(
         self,
         embeds: Embeds,
         positions: Int[Tensor, "_ new"],
-        mask: Bool[Tensor, "new length"] | None,
+        mask: Bool[Tensor, "new last"] | None,
         cache: KVCache,
         recorder: ScoreRecorder | None,
+        like: Tensor,
         *,
         is_text: bool = False,
         as_stock: bool = False,
     ) -> Float[Tensor, "new D"]:
+        """`like` is a weight of the dtype and on the device where embeddings and positions go in: to look it up takes
+        longer than an operation on a few rows."""
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
         alone: Sequence[Seen] | None = None
+        before, attended = cache.length, False
+        length = before + len(embeds)
         if as_stock:
-            alone, mask = [slice(None)] if mask is None else seen_by_each(mask), None
-        elif mask is not None and thin_attention_pays(len(mask), self.dtype, self.device):
+            alone, mask = [slice(None)] if mask is None else seen_by_each(mask, length), None
+        elif mask is not None and thin_attention_pays(mask.shape[0], like.dtype, like.device):
             kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
         elif mask is not None:
-            mask = folded_mask(mask.to(self.device), self._groups, self.dtype)
-        before, attended = cache.length, False
+            mask = folded_mask(mask.to(like.device), self._groups, like.dtype, length)
+        elif is_text and len(embeds) > 1:  # once a forward, not once a layer
+            mask = folded_mask(causal_mask(len(embeds), len(embeds), like.device), self._groups, like.dtype, length)
 
         def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             nonlocal attended
@@ -246,8 +259,8 @@ class HFDecoder:
             return attention_forward(module, *args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
 
         try:
-            with lend_attention(attend, partial(refuse_foreign, self._name)):
-                hidden = self._read(embeds, positions, cache, is_text=is_text)
+            with lend_attention(attend, foreign_refused(self._name)):
+                hidden = self._read(embeds, positions, cache, like, is_text=is_text)
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
             cache.truncate(before)
@@ -259,17 +272,24 @@ class HFDecoder:
             )
         return hidden
 
-    def _read(self, embeds: Embeds, positions: Int[Tensor, "_ new"], cache: KVCache, *, is_text: bool) -> Tensor:
-        model, rows = self._model, embeds.rows.to(self.device, self.dtype)[None]
-        placed = self.in_rows(positions.to(self.device))
+    def _read(
+        self, embeds: Embeds, positions: Int[Tensor, "_ new"], cache: KVCache, like: Tensor, *, is_text: bool
+    ) -> Tensor:
+        model, rows = self._model, embeds.rows.to(like.device, like.dtype)[None]
+        placed = self.in_rows(positions.to(like.device))
         if is_text and can_walk(model):
             return walk(model, rows, placed, cache, self._cache_name)[0]
         deep: dict[str, Any] = {}
         if embeds.deep is not None and embeds.deep_mask is not None:
             deep = {
-                "visual_pos_masks": embeds.deep_mask[None].to(self.device),
+                "visual_pos_masks": embeds.deep_mask[None].to(like.device),
                 "deepstack_visual_embeds": list(embeds.deep),
             }
         named = {self._cache_name: cache, **deep}
         output = model(inputs_embeds=rows, position_ids=placed, attention_mask=self._no_mask, use_cache=True, **named)
         return output.last_hidden_state[0]
+
+
+def _rows_of(embedding: Any, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
+    weight = embedding.weight
+    return embedding(tokens.to(weight.device).clamp(max=weight.shape[0] - 1))

@@ -145,7 +145,7 @@ def _filled(decoder: Decoder, length: int, room: int) -> TreeCache:
 
 def _step(decoder: Decoder, cache: TreeCache, length: int, count: int) -> None:
     """One forward over a chain of different tokens (the same one would go to the same experts), undone."""
-    mask = torch.ones(count, length + count, dtype=torch.bool).tril_(length) if count > 1 else None
+    mask = torch.ones(count, count, dtype=torch.bool).tril_() if count > 1 else None
     places = torch.arange(count)
     # All at position 0: that costs the same, and some models keep frequencies for the furthest that they have seen.
     logits = decoder.step(places % decoder.vocab_size, torch.zeros_like(places)[None], mask, cache)

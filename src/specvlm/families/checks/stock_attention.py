@@ -54,7 +54,20 @@ def refuse_foreign(model_name: str, asked: str | None, default: Callable[..., An
         )
 
 
-@lru_cache(maxsize=64)  # asked for every layer of every forward
+def foreign_refused(model_name: str) -> Callable[..., None]:
+    """`refuse_foreign` for the layers of one forward, which mostly ask for the same, one after the other."""
+    answered: tuple[Any, ...] = ()
+
+    def on_ask(*asked: Any) -> None:
+        nonlocal answered
+        if asked != answered:
+            refuse_foreign(model_name, *asked)
+            answered = asked
+
+    return on_ask
+
+
+@lru_cache(maxsize=64)  # asked in every forward
 def _is_stock(function: Callable[..., Any]) -> bool:
     """A wrapper may bear the name and the `__module__` of what it wraps; where it was written it can't hide."""
     return isinstance(function, FunctionType) and function.__globals__["__name__"].partition(".")[0] == "transformers"
@@ -62,8 +75,8 @@ def _is_stock(function: Callable[..., Any]) -> bool:
 
 def refuse_odd_keywords(model_name: str, module: nn.Module, keywords: Mapping[str, Any]) -> None:
     """Errors: ModelError for what a layer wants of its attention beside a causal softmax of scaled products."""
-    for keyword, value in keywords.items():
-        if keyword not in UNDERSTOOD and value is not None and value is not False:
+    for keyword in keywords.keys() - UNDERSTOOD:
+        if keywords[keyword] is not None and keywords[keyword] is not False:
             raise ModelError(
                 f"{model_name}: {type(module).__name__} wants {keyword} of its attention, which specvlm's doesn't have"
             )

@@ -16,11 +16,15 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from specvlm.engine.literals import child_flags, flags
+
+NEVER = float("-inf")
+"""The log-probability of what can't be."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +182,26 @@ def likeliest(
 ) -> tuple[Float[Tensor, "rows count"], Int[Tensor, "rows count"]]:
     """Log-probabilities of the `count` likeliest tokens of each row, best first, and which they are.
 
-    The other tokens' are never made: normalising whole vocabularies can take a tenth of a draft forward. Logits that
-    overflow make no guess likely.
+    Logits that overflow make no guess likely.
     """
-    wide, never = logits.float(), float("-inf")
-    best, tokens = wide.topk(count, dim=-1)
-    return (best - wide.logsumexp(-1, keepdim=True)).nan_to_num(never, float("inf"), never), tokens
+    log_probs, tokens = _of_best(logits, count)
+    return log_probs.nan_to_num_(NEVER, float("inf"), NEVER), tokens
+
+
+def _likeliest(logits: Float[Tensor, "rows vocab"], count: int) -> tuple[list[list[float]], list[list[int]]]:
+    """As `likeliest`, as lists."""
+    log_probs, tokens = _of_best(logits, count)
+    # A logit that overflows is in the sum, and so leaves no number in its row.
+    rows = [[NEVER] * count if isnan(row[0]) else row for row in log_probs.tolist()]
+    return rows, tokens.tolist()
+
+
+def _of_best(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    wide = logits.float()
+    # Of the logits and not of their logarithms, which may tie where those differ.
+    tokens = wide.topk(count, dim=-1).indices
+    # One kernel for whole vocabularies: `logsumexp` is eight, of which each takes longer than rows of small ones.
+    return wide.log_softmax(-1).gather(-1, tokens), tokens
 
 
 @dataclass(frozen=True)
@@ -255,9 +273,9 @@ class _DynamicGrowth(Growth):
             return []
         self._levels_left -= 1
         width = min(self._shape.width, logits.shape[-1])
-        log_probs, guesses = likeliest(logits, width)
+        log_probs, guesses = _likeliest(logits, width)
         first = len(self.tokens)
-        for parent, of_guesses, row in zip(self._frontier, log_probs.tolist(), guesses.tolist(), strict=True):
+        for parent, of_guesses, row in zip(self._frontier, log_probs, guesses, strict=True):
             self.tokens += row
             self.parents += [parent] * width
             cost = self._costs[parent]

@@ -34,6 +34,12 @@ def test_what_is_so_is_found():
     assert costs.forward(128, 0) == pytest.approx(2 * linear(64, 0))
 
 
+@given(measurements, st.integers(1, 200), st.integers(0, 9000))
+def test_costs_of_many_counts_of_rows_are_those_of_each(measured, most, cached):
+    costs = Costs.fit(measured)
+    assert costs.forwards(most, cached) == [costs.forward(rows, cached) for rows in range(1, most + 1)]
+
+
 @given(measurements)
 def test_more_is_never_faster_whatever_a_clock_said(measured):
     costs = Costs.fit(measured)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -70,15 +71,14 @@ class Costs:
 
     def forward(self, rows: int, cached: int) -> float:
         """Seconds."""
-        place = bisect_left(self.rows, rows)
-        if place == len(self.rows):
-            base = self.base[-1] * rows / self.rows[-1]
-        elif place == 0 or self.rows[place] == rows:
-            base = self.base[place]
-        else:
-            (few, less), (many, more) = ((self.rows[i], self.base[i]) for i in (place - 1, place))
-            base = less + (more - less) * (rows - few) / (many - few)
-        return float(base + cached * (self.per_token + rows * self.per_pair))
+        return float(_base(self.rows, self.base, rows) + cached * (self.per_token + rows * self.per_pair))
+
+    def forwards(self, most: int, cached: int) -> list[float]:
+        """Seconds of one over 1, 2, ... and so on to `most` rows."""
+        return [
+            float(base + cached * (self.per_token + rows * self.per_pair))
+            for rows, base in enumerate(_bases(self.rows, self.base, most), start=1)
+        ]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,21 @@ class PairCosts:
     def reading(self, num_tokens: int) -> float:
         """Seconds that the draft needs for its prompt."""
         return self.draft.forward(num_tokens, num_tokens // 2) if self.draft_reads else 0.0
+
+
+def _base(measured: Sequence[int], seconds: Sequence[Number], rows: int) -> Number:
+    place = bisect_left(measured, rows)
+    if place == len(measured):
+        return seconds[-1] * rows / measured[-1]
+    if place == 0 or measured[place] == rows:
+        return seconds[place]
+    (few, less), (many, more) = ((measured[i], seconds[i]) for i in (place - 1, place))
+    return less + (more - less) * (rows - few) / (many - few)
+
+
+@lru_cache(maxsize=64)  # asked in every round, of the same costs all through an answer
+def _bases(measured: tuple[int, ...], seconds: tuple[Number, ...], most: int) -> tuple[Number, ...]:
+    return tuple(_base(measured, seconds, rows) for rows in range(1, most + 1))
 
 
 def _not_negative(terms: np.ndarray, added: np.ndarray) -> tuple[float, float]:

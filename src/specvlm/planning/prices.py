@@ -33,12 +33,14 @@ class Prices:
 
     @classmethod
     def now(cls, costs: PairCosts, experience: Experience, target_cached: int, draft_cached: int) -> Prices:
-        plain = costs.target.forward(1, target_cached)
+        verify = costs.target.forwards(1 + MAX_NODES, target_cached)
+        guess = costs.draft.forwards(MAX_WIDTH, draft_cached)
+        plain = verify[0]
         depth = min(MAX_DEPTH, experience.acceptance.max_depth)
         return cls(
             speedup=max(1.0, experience.speedup.value(1.0)),
-            guess=tuple(costs.draft.forward(1 + more, draft_cached) / plain for more in range(MAX_WIDTH)),
-            verify=tuple(costs.target.forward(1 + guesses, target_cached) / plain for guesses in range(MAX_NODES + 1)),
+            guess=tuple(each / plain for each in guess),
+            verify=tuple(each / plain for each in verify),
             chances=tuple(experience.acceptance.at_depths(depth)),
         )
 

@@ -34,50 +34,52 @@ class PlannedGrowth(Growth):
         self.tokens, self.parents = [root], [-1]
         self._prices, self._experience, self._levels_left = prices, experience, levels
         self._values, self._depths, self._confidences = [1.0], [0], [1.0]
-        self._fed, self._leaves, self._forwards = [0], list[int](), 0.0
+        self._fed, self._forwards = [0], 0.0
+        self._leaves, self._ranked = list[int](), list[int]()
+        """Guesses that were not fed, and the MAX_NODES likeliest of all: the best first."""
 
     def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
         self._levels_left -= 1
         self._forwards += self._prices.guess[len(self._fed) - 1]
         log_probs, guesses = likeliest(logits, min(CHILDREN, logits.shape[-1]))
-        for parent, row_probs, row_guesses in zip(self._fed, log_probs.exp().tolist(), guesses.tolist(), strict=True):
-            for confidence, guess in zip(row_probs, row_guesses, strict=True):
-                self._add(parent, guess, confidence)
+        first, chance_of = len(self.tokens), self._experience.acceptance.of_guess
+        for parent, confidences, row in zip(self._fed, log_probs.exp().tolist(), guesses.tolist(), strict=True):
+            self.tokens += row
+            self.parents += [parent] * len(row)
+            self._depths += [self._depths[parent] + 1] * len(row)
+            self._confidences += confidences
+            value = self._values[parent]
+            self._values += [value * chance_of(confidence) for confidence in confidences]
+        new = range(first, len(self.tokens))
+        self._leaves, self._ranked = self._best(self._leaves, new), self._best(self._ranked, new)[:MAX_NODES]
         self._fed = self._next() if self._levels_left else []
         return list(self._fed)
 
-    def _add(self, parent: int, token: int, confidence: float) -> None:
-        self._leaves.append(len(self.tokens))
-        self.tokens.append(token)
-        self.parents.append(parent)
-        self._confidences.append(confidence)
-        self._values.append(self._values[parent] * self._experience.acceptance.of_guess(confidence))
-        self._depths.append(self._depths[parent] + 1)
-
-    def _best(self, nodes: Sequence[int]) -> list[int]:
-        """The likeliest first; among equals the older, so that a parent always comes before its child."""
-        return sorted(nodes, key=lambda node: (-self._values[node], node))
+    def _best(self, ranked: list[int], new: range) -> list[int]:
+        """Both together, the likeliest first; among equals the older, so that a parent always comes before its child.
+        (Sorting keeps the order of equals, and takes little time where most are in order.)"""
+        return sorted([*ranked, *new], key=self._values.__getitem__, reverse=True)
 
     def _next(self) -> list[int]:
         """The leaves to feed, or none if no forward pays any more."""
-        prices, leaves = self._prices, self._best(self._leaves)[:MAX_WIDTH]
+        prices, leaves = self._prices, self._leaves[:MAX_WIDTH]
         gains = accumulate(self._values[leaf] * prices.chances[self._depths[leaf]] for leaf in leaves)
         net = [gain - prices.speedup * prices.guess[more] for more, gain in enumerate(gains)]
-        rows = 1 + max(range(len(net)), key=net.__getitem__)
+        rows = 1 + net.index(max(net))
         chosen = leaves[:rows]
         value = sum(self._values[leaf] for leaf in chosen)
         if prices.worth(value, self._depths[chosen[0]], rows, len(self._worthy()), self._levels_left) <= 0:
             return []
-        self._leaves = [leaf for leaf in self._leaves if leaf not in chosen]
+        self._leaves = self._leaves[rows:]
         return sorted(chosen)
 
     def _worthy(self) -> list[int]:
         """The guesses that are worth verifying, one at least, or nothing would be learnt. The likeliest ones form a
         tree: none is likelier than its parent."""
-        nodes, prices = self._best(range(1, len(self.tokens)))[:MAX_NODES], self._prices
-        values = accumulate(self._values[node] for node in nodes)
+        nodes, prices = self._ranked, self._prices
+        values = accumulate(map(self._values.__getitem__, nodes))
         gains = [value - prices.speedup * prices.verify[count] for count, value in enumerate(values, start=1)]
-        return nodes[: 1 + max(range(len(gains)), key=gains.__getitem__)]
+        return nodes[: 1 + gains.index(max(gains))]
 
     def finish(self) -> tuple[DraftTree, list[int]]:
         chosen = [0, *sorted(self._worthy())]

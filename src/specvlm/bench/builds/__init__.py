@@ -1,0 +1,1 @@
+"""Two builds of specvlm measured against each other, in processes that take turns."""

@@ -66,9 +66,9 @@ class Built:
     subject: Subject
     names: list[str] = field(default_factory=list)
 
-    def __call__(self, name: str, dtype: torch.dtype) -> Subject:
-        self.names.append(name)
-        return Subject(name, self.subject.vlm, "", False)
+    def __call__(self, item: Item) -> Subject:
+        self.names.append(item.pair)
+        return Subject(item.pair, self.subject.vlm, "", False)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,8 @@ def test_a_pair_is_built_once_for_the_items_that_follow_one_another(measured):
         Fake(pair="a", **of), Fake(pair="a", takes=2.0, **of), Fake(pair="b", **of), Fake(pair="a", **of)
     )
     assert built.names == ["a", "b", "a"]
+    _, built = measured(Fake(pair="a", **of), Fake(pair="a", compile="inductor", **of))
+    assert built.names == ["a", "a"]
 
 
 def test_what_fails_is_told_and_loses_nothing(measured, tmp_path):

@@ -155,10 +155,10 @@ def test_the_machine_is_measured_where_the_models_go(monkeypatch, subject):
         return MACHINE
 
     monkeypatch.setattr(suite.roofline, "measure", roof)
-    monkeypatch.setattr(suite, "build", lambda name, dtype, device_map: asked.update(device_map=device_map) or subject)
+    monkeypatch.setattr(suite, "build", lambda name, dtype, *how: asked.update(how=how) or subject)
     monkeypatch.setattr(suite, "measure", lambda *_: {})
-    suite.run(Setup(pair=subject.name, device_map="cpu", dtype="bfloat16"))
-    assert asked == {"dtype": torch.bfloat16, "device": torch.device("cpu"), "device_map": "cpu"}
+    suite.run(Setup(pair=subject.name, device_map="cpu", dtype="bfloat16", compile="inductor"))
+    assert asked == {"dtype": torch.bfloat16, "device": torch.device("cpu"), "how": ("cpu", "inductor")}
 
 
 def test_without_their_end_all_arms_go_on(tmp_path):
@@ -206,6 +206,7 @@ def test_defaults_hang_on_the_pair():
         ({"new_tokens": ()}, "new_tokens"),
         ({"repeats": 0}, "repeats must be 1 or more, not 0"),
         ({"arms": ("vllm",)}, "no arm 'vllm'"),
+        ({"compile": "all"}, "compile must be one of"),
         (
             {"target": "big"},
             "name a pair, or else a target and a draft, not pair='pocket-llava_onevision', target='big'",

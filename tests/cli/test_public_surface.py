@@ -64,8 +64,8 @@ COMMANDS = {
     "plan": f"--video-tokens --new-tokens --fresh --predict --json {MODELS}",
     "pruners": "--json",
     "bench": """
-        --pair --target --draft --device-map --video-tokens --new-tokens --ratios --arms --dtype --repeats --cached
-        --exact-length --share-reading --threads --plot --html --out --json
+        --pair --target --draft --device-map --compile --video-tokens --new-tokens --ratios --arms --dtype --repeats
+        --cached --exact-length --share-reading --threads --plot --html --out --json
     """,
     "eval": f"--out {DATA} --arms --engine --ray-address --num-actors --num-gpus --json {MODELS} {ANSWER}",
     "sweep": f"--out {DATA} --pruners --ratios --trees --frames --json {MODELS} {ANSWER}",

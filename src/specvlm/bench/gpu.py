@@ -74,6 +74,8 @@ class Item(abc.ABC):
 
     pair: str
     dtype: str = "bfloat16"
+    compile: str = "auto"
+    """As `specvlm.load` has it."""
     least_seconds: float
     """With less than that left it isn't begun: to build the pair and run stock generate takes as long."""
     most_seconds: float
@@ -88,13 +90,21 @@ class Item(abc.ABC):
     def measure(self, subject: Subject, on: Machine, has_time: HasTime, say: Say) -> Document: ...
 
     @property
+    def kind(self) -> tuple[str, str, str]:
+        """Items of one kind are measured on one pair."""
+        return (self.pair, self.dtype, self.compile)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+    @property
     def num_bytes(self) -> float:
         """That it needs on the device."""
         if self.pair not in PAIRS:
             return BESIDE_WEIGHTS
         target, draft, _ = PAIRS[self.pair]
-        size = getattr(torch, self.dtype).itemsize
-        return BESIDE_WEIGHTS + size * (target.num_parameters + draft.num_parameters)
+        return BESIDE_WEIGHTS + self.torch_dtype.itemsize * (target.num_parameters + draft.num_parameters)
 
 
 @final
@@ -121,6 +131,7 @@ class Speeds(Item):
         return Setup(
             pair=self.pair,
             dtype=self.dtype,
+            compile=self.compile,
             video_tokens=() if self.video_tokens is None else (self.video_tokens,),
             new_tokens=(self.new_tokens,),
             arms=self.arms,
@@ -173,6 +184,15 @@ ITEMS: tuple[Item, ...] = (
     Speeds(pair="qwen2.5-vl-7b+3b", video_tokens=3000, least_seconds=50.0, most_seconds=90.0),
     Speeds(pair="qwen2.5-vl-7b+3b", video_tokens=12_500, **LONG),
     Speeds(
+        pair="llava-onevision-7b+0.5b",
+        video_tokens=3000,
+        arms=("specvlm",),
+        compile="inductor",
+        which="inductor",
+        least_seconds=90.0,
+        most_seconds=90.0,
+    ),
+    Speeds(
         pair="qwen2.5-vl-32b+3b", video_tokens=3000, arms=OURS, new_tokens=64, least_seconds=70.0, most_seconds=90.0
     ),
     Speeds(pair="qwen2.5-14b+3b", video_tokens=3000, arms=OURS, new_tokens=64, least_seconds=50.0, most_seconds=60.0),
@@ -224,7 +244,7 @@ class Outcome:
 
 
 Roofs = Callable[[torch.dtype], Machine]
-Build = Callable[[str, torch.dtype], Subject]
+Build = Callable[[Item], Subject]
 
 
 def run(
@@ -242,7 +262,7 @@ def run(
     A pair is built when the first of its items begins, and kept for those that follow. `memory` is what the device has,
     if that is to be looked at. Whatever goes wrong with an item is told and recorded; the others are measured.
     """
-    outcome, subject = Outcome(), None
+    outcome, subject, kind = Outcome(), None, None
     for item in items:
         if reason := _why_not(item, budget.left, memory):
             outcome.left_out[item.name] = reason
@@ -250,13 +270,12 @@ def run(
         else:
             begun, has_time = budget.clock(), budget.of(item)
             try:
-                dtype = getattr(torch, item.dtype)
-                if subject is None or (subject.name, subject.vlm.target.model.dtype) != (item.pair, dtype):
+                if subject is None or kind != item.kind:
                     subject = None
                     forget()
-                    say(f"Building {item.pair} in {item.dtype}")
-                    subject = build(item.pair, dtype)
-                document = item.measure(subject, roofs(dtype), has_time, say)
+                    say(f"Building {item.pair} in {item.dtype}, compile={item.compile}")
+                    subject, kind = build(item), item.kind
+                document = item.measure(subject, roofs(item.torch_dtype), has_time, say)
                 keep(document, folder, item.name)
                 outcome.different |= different(item, document)
             except Exception as error:  # noqa: BLE001  # minutes of a lent GPU shall not be lost to it
@@ -332,7 +351,7 @@ def _measure(given: argparse.Namespace) -> Outcome:
         items,
         given.out,
         Budget(given.seconds),
-        build=lambda name, dtype: subjects.build(name, dtype, given.device_map),
+        build=lambda item: subjects.build(item.pair, item.torch_dtype, given.device_map, item.compile),
         roofs=functools.cache(lambda dtype: roofline.measure(dtype=dtype, device=device)),
         memory=memory,
         say=log.info,

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from specvlm.answering.options import Options
+from specvlm.answering.stage import require_compile
 from specvlm.bench import roofline
 from specvlm.bench.growth import growths
 from specvlm.bench.limits import standing, typical
@@ -59,6 +60,8 @@ class Setup:
     draft: str | None = None
     device_map: str | None = None
     """Where the models go, as `specvlm.load` has it; None: onto the CPU."""
+    compile: str = "auto"
+    """As `specvlm.load` has it."""
     video_tokens: tuple[int, ...] = ()
     """About so many in a prompt; none: as many as 32 frames have, or 3,000 for a widened pair."""
     new_tokens: tuple[int, ...] = NEW_TOKENS
@@ -79,6 +82,7 @@ class Setup:
         if (self.pair is None) == (self.target is None) or (self.target is None) != (self.draft is None):
             given = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("pair", "target", "draft"))
             raise OptionError(f"name a pair, or else a target and a draft, not {given}")
+        require_compile(self.compile)
         if self.dtype not in (None, *DTYPES):
             raise OptionError(f"dtype must be {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name in ("video_tokens", "new_tokens", "rows", "cached"):
@@ -132,10 +136,10 @@ def run(setup: Setup, say: Say = lambda what: None) -> dict[str, Any]:
     machine = roofline.measure(dtype=setup.torch_dtype, device=device)  # before the weights need the memory
     say(f"Building {setup.name}")
     if setup.pair is not None:
-        subject = build(setup.pair, setup.torch_dtype, setup.device_map)
+        subject = build(setup.pair, setup.torch_dtype, setup.device_map, setup.compile)
     else:
         checkpoints = (str(setup.target), str(setup.draft))
-        subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.device_map)
+        subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.device_map, setup.compile)
     return measure(subject, setup, machine, say)
 
 
@@ -216,6 +220,7 @@ def _document(
             "repeats": setup.repeats,
             "exact_length": setup.exact_length,
             "share_reading": setup.share_reading,
+            "compile": subject.vlm.pair.compile,
             "processor": processor(base["machine"], subject.vlm.pair.devices),
         },
         "cells": [

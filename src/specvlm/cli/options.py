@@ -31,7 +31,12 @@ Json = Annotated[
     ),
 ]
 WHERE = "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed)."
+BEFOREHAND = (
+    "What is done beforehand, so that decoding needs less of Python: `graphs` (CUDA graphs), `inductor` (forwards are "
+    "compiled too, in minutes), `none`, or `auto`: graphs on CUDA."
+)
 DeviceMap = Annotated[str | None, typer.Option(help=WHERE)]
+Compile = Annotated[str, typer.Option(help=BEFOREHAND)]
 VideoSource = Annotated[
     str,
     typer.Argument(
@@ -100,11 +105,7 @@ class Models(Bundle):
             "attn", str, None, "Models",
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",
         ),
-        _option(
-            "compile", str, "auto", "Models",
-            "What is done beforehand, so that decoding needs less of Python: `graphs` (CUDA graphs), `inductor` "
-            "(forwards are compiled too, in minutes), `none`, or `auto`: graphs on CUDA.",
-        ),
+        _option("compile", str, "auto", "Models", BEFOREHAND),
         _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
     )  # fmt: skip
 

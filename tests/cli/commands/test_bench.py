@@ -48,6 +48,7 @@ def test_every_option_arrives(run: Callable, asked: list[Setup]):
         *("bench", "--pair", "pocket-qwen2_5_vl", "--video-tokens", "500, 3000", "--new-tokens", "64,128"),
         *("--ratios", "0.5,0.9", "--arms", "assisted,specvlm,auto@0.5", "--dtype", "bfloat16", "--repeats", 5),
         *("--cached", "300,6000", "--exact-length", "--threads", 1, "--device-map", "cuda:0"),
+        *("--compile", "inductor"),
     )
     assert result.exit_code == 0, result.output
     assert asked == [
@@ -62,6 +63,7 @@ def test_every_option_arrives(run: Callable, asked: list[Setup]):
             cached=(300, 6000),
             exact_length=True,
             device_map="cuda:0",
+            compile="inductor",
         )
     ]
 

@@ -69,6 +69,8 @@ def introduction(document: Document) -> list[str]:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
     ]
+    if bench.get("compile", "none") != "none":
+        lines.append(f"specvlm's rounds are played on the device, compile={bench['compile']!r}.")
     if bench["exact_length"]:
         lines.append(
             "The end of an answer was taken from the models, in every arm alike: what stands behind it was never "

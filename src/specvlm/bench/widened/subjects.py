@@ -64,20 +64,23 @@ def require(name: str) -> None:
         raise OptionError(f"there is no pair {brief(repr(name))} to measure; there are {', '.join(NAMES)}")
 
 
-def build(name: str, dtype: torch.dtype, device_map: str | None = None) -> Subject:
-    """The pair of this name, from weights that come with the package, on whatever device. Errors: OptionError if there
-    is none."""
+def build(name: str, dtype: torch.dtype, device_map: str | None = None, compile: str = "auto") -> Subject:
+    """The pair of this name, from weights that come with the package, on whatever device. `compile` as in
+    `specvlm.load`. Errors: OptionError if there is none."""
     require(name)
     if name in PAIRS:
-        return widened(name, PAIRS[name], dtype, device_map)
+        return widened(name, PAIRS[name], dtype, device_map, compile)
     if name == HOSTILE:
-        return hostile(dtype, device_map)
-    return Subject(name, embedded(POCKET[name], dtype, device_map), IS_EMBEDDED)
+        return hostile(dtype, device_map, compile)
+    return Subject(name, embedded(POCKET[name], dtype, device_map, compile), IS_EMBEDDED)
 
 
-def loaded(name: str, target: str, draft: str, dtype: torch.dtype, device_map: str | None = None) -> Subject:
-    """Any pair of checkpoints: paths, Hub ids, or `self` as draft. Errors: ModelError."""
-    return Subject(name, load(target, draft, dtype=dtype, device_map=device_map), IS_YOURS, slow=True)
+def loaded(
+    name: str, target: str, draft: str, dtype: torch.dtype, device_map: str | None = None, compile: str = "auto"
+) -> Subject:
+    """Any pair of checkpoints: paths, Hub ids, or `self` as draft. Errors: ModelError, OptionError."""
+    pair = load(target, draft, dtype=dtype, device_map=device_map, compile=compile)
+    return Subject(name, pair, IS_YOURS, slow=True)
 
 
 def name_of(target: str, draft: str) -> str:
@@ -85,20 +88,21 @@ def name_of(target: str, draft: str) -> str:
     return f"{Path(target).name}+{Path(draft).name}"
 
 
-def embedded(family: str, dtype: torch.dtype, device_map: str | None = None) -> SpecVLM:
-    return load(pocket.path(family, "target"), pocket.path(family, "draft"), dtype=dtype, device_map=device_map)
+def embedded(family: str, dtype: torch.dtype, device_map: str | None = None, compile: str = "auto") -> SpecVLM:
+    target, draft = (pocket.path(family, role) for role in pocket.ROLES)
+    return load(target, draft, dtype=dtype, device_map=device_map, compile=compile)
 
 
-def hostile(dtype: torch.dtype, device_map: str | None = None) -> Subject:
+def hostile(dtype: torch.dtype, device_map: str | None = None, compile: str = "auto") -> Subject:
     """The rows of the draft's output head are moved on by one."""
-    vlm = embedded("llava_onevision", dtype, device_map)
+    vlm = embedded("llava_onevision", dtype, device_map, compile)
     assert isinstance(vlm.draft, Family)
     head: Any = vlm.draft.model.get_output_embeddings()
     head.weight = nn.Parameter(head.weight.detach().roll(1, 0))  # a tensor of its own: the input table stays
     return Subject(HOSTILE, vlm, IS_HOSTILE)
 
 
-def widened(name: str, pair: Pair, dtype: torch.dtype, device_map: str | None = None) -> Subject:
+def widened(name: str, pair: Pair, dtype: torch.dtype, device_map: str | None = None, compile: str = "auto") -> Subject:
     """Both models are built where they will run, once each; nothing of them is there twice. They pass over blank
     frames."""
     small = embedded(pair.family, dtype, device_map)
@@ -108,7 +112,8 @@ def widened(name: str, pair: Pair, dtype: torch.dtype, device_map: str | None = 
         widen(family.model, shape, detector=learn_detector(family.model), dtype=dtype)
         for family, shape in ((small.target, pair.target), (draft, pair.draft))
     ]
-    return Subject(name, load(*models, processor=small.target.processor), IS_WIDENED, widened=True, slow=True)
+    wide = load(*models, processor=small.target.processor, compile=compile)
+    return Subject(name, wide, IS_WIDENED, widened=True, slow=True)
 
 
 def without_end(subject: Subject) -> None:

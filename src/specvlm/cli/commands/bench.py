@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from specvlm.cli.options import DeviceMap, Json
+from specvlm.cli.options import Compile, DeviceMap, Json
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.errors import OptionError, brief
@@ -35,6 +35,7 @@ def bench(
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Its draft: a path, a Hub id, or `self`.")] = None,
     device_map: DeviceMap = None,
+    compile: Compile = "auto",
     video_tokens: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +95,7 @@ def bench(
         silence()
         which = {"pair": DEFAULT if pair is target is draft is None else pair, "target": target, "draft": draft}
         setup = _setup(
-            which | {"device_map": device_map, "dtype": dtype, "repeats": repeats},
+            which | {"device_map": device_map, "compile": compile, "dtype": dtype, "repeats": repeats},
             *(video_tokens, new_tokens, ratios, arms, cached, exact_length, share_reading),
         )
         if plot or html or out:

@@ -115,15 +115,15 @@ class FakeDecoder:
         assert new <= last <= length
         assert mask[:, last - new :].diagonal().all()  # every row sees itself
         sees_all = torch.ones(new, length - last, dtype=torch.bool)
-        return [_seen(layers, row.nonzero()[:, 0]) for row in torch.cat([sees_all, mask], dim=1)]
+        return [seen_at(layers, row.nonzero()[:, 0]) for row in torch.cat([sees_all, mask], dim=1)]
 
 
 def seen_in(cache: TreeCache) -> Seen:
     """Tokens and positions that a cache holds."""
-    return _seen([(layer.keys[:, :, : cache.length], layer.values[:, :, : cache.length]) for layer in cache.layers])
+    return seen_at([(layer.keys[:, :, : cache.length], layer.values[:, :, : cache.length]) for layer in cache.layers])
 
 
-def _seen(layers: list[tuple[Tensor, Tensor]], places: Tensor | slice = slice(None)) -> Seen:
+def seen_at(layers: list[tuple[Tensor, Tensor]], places: Tensor | slice = slice(None)) -> Seen:
     """Tokens and positions of the rows at `places`; keys and values of all layers must agree."""
     for keys, values in layers:
         assert torch.equal(keys, -values)

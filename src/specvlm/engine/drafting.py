@@ -79,7 +79,8 @@ class ModelDrafter(Drafter):
 
     @property
     def vocab_size(self) -> int:
-        return self._grower.vocab_size
+        """No id from here on is proposed: the target has none, or the draft itself."""
+        return min(self._grower.vocab_size, self._grower.decoder.vocab_size)
 
     @property
     def unread(self) -> tuple[int, ...]:

@@ -203,7 +203,9 @@ def _draft_by_model(
     with sequence.stats.phase("prefill_draft"):
         room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
         room += pruned.num_tokens
-        cache = draft.decoder.new_cache(room) if placed.stage is None else placed.stage.draft_cache(room)
+        cache = draft.decoder.new_cache(room)  # it refuses what can't be rolled back, and holds nothing yet
+        if placed.stage is not None:
+            cache = placed.stage.draft_cache(room)
         draft.decoder.prefill(embeds, pruned.position_ids, cache)
         sequence.stats.draft_bytes = cache.nbytes
         return ModelDrafter(draft.decoder, shape_over(cache), cache, pruned.next_position, pair.target.vocab_size)

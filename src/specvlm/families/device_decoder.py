@@ -15,6 +15,9 @@ from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_k
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.layers import can_walk, walk
 
+EXPERTS_IN_TENSORS = frozenset(("batched_mm", "grouped_mm"))
+"""Of transformers' ways to compute a mixture of experts, those that don't ask which of them are wanted."""
+
 
 @final
 class HFDeviceDecoder:
@@ -39,6 +42,9 @@ class HFDeviceDecoder:
             return "not all of its weights are in memory"
         if decoder.lengthens:
             return "its rotary frequencies hang on the length of a forward"
+        experts = getattr(model.config, "_experts_implementation", None)
+        if hasattr(model.config, "num_experts") and experts not in EXPERTS_IN_TENSORS:
+            return f"which experts its tokens want is asked by the host ({experts})"
         return None
 
     def buffers(self, num_spare: int) -> Buffers:

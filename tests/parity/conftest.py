@@ -15,12 +15,16 @@ Same = Callable[..., Generation]
 
 @pytest.fixture
 def same(record_property: Callable[[str, object], None]) -> Iterator[Same]:
-    """`same(vlm, video, question, **options)`: our answer, after it was found equal to stock generate's."""
+    """`same(vlm, video, question, **options)`: our answer, after it was found equal to stock generate's. `right` is
+    that, where it is known already."""
     compared, different = 0, []
 
-    def compare(vlm: SpecVLM, video: Any, question: str = "what happens?", **options: Any) -> Generation:
+    def compare(
+        vlm: SpecVLM, video: Any, question: str = "what happens?", *, right: Generation | None = None, **options: Any
+    ) -> Generation:
         nonlocal compared
-        right = vlm.autoregressive(video, question, Options(**options))
+        if right is None:
+            right = vlm.autoregressive(video, question, Options(**options))
         ours = vlm.generate(video, question, Options(**options))
         compared += 1
         if ours.token_ids != right.token_ids or (ours.text, ours.finish_reason) != (right.text, right.finish_reason):

@@ -23,7 +23,7 @@ FILM = tiny.film(4, 1)
 
 def why(vlm: SpecVLM, options: Options = DEVICE) -> str | None:
     placed = place(vlm.pair, options)
-    assert (placed.decoders is None) == (placed.reason is not None)
+    assert (placed.stage is None) == (placed.reason is not None)
     return placed.reason
 
 
@@ -32,19 +32,32 @@ def test_rounds_are_played_where_they_are_asked_for(family):
     vlm = pair("close", family=family)
     assert why(vlm) is None
     assert why(vlm, HOST) == "asked for"
-    target, draft = place(vlm.pair, DEVICE).decoders
-    assert target.decoder is vlm.target.decoder
-    assert draft.decoder is vlm.draft.decoder
+    stage = place(vlm.pair, DEVICE).stage
+    assert stage.arena.target.decoder is vlm.target.decoder
+    assert stage.arena.draft.decoder is vlm.draft.decoder
+    assert place(vlm.pair, DEVICE).stage is stage
 
 
 def test_on_a_cpu_they_are_the_hosts_unless_the_device_is_asked_for():
-    assert why(pair("close"), Options()) == "on this device they are as fast there"
+    assert why(pair("close"), Options()) == "on cpu that is the default"
 
 
 def test_on_cuda_they_are_the_devices(monkeypatch):
+    vlm = tiny.pair(tiny.model(FAMILY), tiny.model(FAMILY, 1))
     monkeypatch.setattr(HFDecoder, "device", torch.device("cuda"))
-    assert why(pair("close"), Options()) is None
-    assert why(pair("close"), HOST) == "asked for"
+    assert why(vlm, Options()) is None
+    assert why(vlm, HOST) == "asked for"
+
+
+def test_models_that_move_are_followed():
+    vlm = tiny.pair(tiny.model(FAMILY), tiny.model(FAMILY, 1))
+    before = place(vlm.pair, DEVICE).stage
+    assert place(vlm.pair, DEVICE).stage is before
+    for family in (vlm.target, vlm.draft):
+        family.model.to(torch.float64)
+    after = place(vlm.pair, DEVICE).stage
+    assert after is not before
+    assert after.target_cache(1).rows.dtype == torch.float64
 
 
 @pytest.mark.parametrize("draft", ["self", None])

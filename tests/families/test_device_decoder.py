@@ -22,6 +22,7 @@ from transformers import (
 import tiny
 from engine.rounds.host_reads import HostReadError, NoHostReads
 from specvlm.engine.caches.indexed_cache import IndexedCache
+from specvlm.engine.caches.stacked_cache import StackedCache
 from specvlm.engine.rounds import round as rounds
 from specvlm.engine.rounds.growing import Tree
 from specvlm.engine.rounds.picking import Dice, Picking
@@ -43,12 +44,16 @@ def decoder_of(model: PreTrainedModel) -> HFDeviceDecoder:
     return HFDeviceDecoder(tiny.family(model).decoder)
 
 
-def cache_of(decoder: HFDeviceDecoder, seed: int = 0) -> IndexedCache:
+def held(decoder: HFDeviceDecoder, seed: int = 0) -> StackedCache:
     """Of a text that nobody has read, of HELD tokens."""
-    cache = decoder.new_cache(ROOM)
+    cache = StackedCache(decoder.buffers(0), ROOM)
     cache.rows[:, :, :, :HELD].normal_(generator=torch.Generator().manual_seed(seed))
     cache.hold(HELD)
-    return IndexedCache(cache)
+    return cache
+
+
+def cache_of(decoder: HFDeviceDecoder, seed: int = 0) -> IndexedCache:
+    return IndexedCache(held(decoder, seed).rows)
 
 
 # --- the numbers ----------------------------------------------------------------------------------------------------
@@ -67,7 +72,7 @@ def step(decoder: HFDecoder, device: HFDeviceDecoder) -> Tensor:
     """The same by the host."""
     mask = torch.cat([torch.ones(len(PARENTS), HELD, dtype=torch.bool), ancestor_mask(PARENTS)], dim=1)
     positions = 40 + torch.tensor([[0, 1, 1, 2, 2, 3]])
-    return decoder.step(torch.arange(7, 7 + len(PARENTS)), positions, mask, cache_of(device).cache)
+    return decoder.step(torch.arange(7, 7 + len(PARENTS)), positions, mask, held(device))
 
 
 @pytest.mark.parametrize("family", tiny.BUILDERS)
@@ -84,14 +89,13 @@ def test_a_step_is_the_hosts(family):
 
 
 def test_a_window_that_is_too_short_is_refused_as_on_the_host():
-    model: Any = tiny.model("llava_onevision")
-    config = model.model.language_model.config
+    target, draft = tiny.model("llava_onevision"), tiny.model("llava_onevision", 1)
+    config: Any = draft.model.language_model.config
     config.layer_types, config.sliding_window = ["sliding_attention"] * 3, 16
-    decoder = decoder_of(model)
-    for each in (decoder, decoder.decoder):
-        assert each.new_cache(16).length == 0
+    vlm = tiny.pair(target, draft)
+    for where in ("host", "device"):
         with pytest.raises(ModelError, match="sliding window of 16 positions"):
-            each.new_cache(17)
+            vlm.generate(tiny.video(4), "what?", rounds=where, max_new_tokens=4)
 
 
 # --- nobody asks ----------------------------------------------------------------------------------------------------
@@ -107,7 +111,7 @@ def device_round(
     for number in (state.target_offset, state.draft_offset, state.num_waiting):
         number.fill_(1)
     state.waiting.fill_(9)
-    sides = [Side(each, IndexedCache(each.new_cache(ROOM))) for each in (target, draft)]
+    sides = [Side(each, IndexedCache(StackedCache(each.buffers(0), ROOM).rows)) for each in (target, draft)]
     return DeviceRound(*sides, choice, state, 320, picking)
 
 
@@ -125,7 +129,7 @@ def play(made: DeviceRound) -> list[Tensor]:
     """A round, and all that it leaves behind."""
     tree = made.grow()
     report = made.settle(tree)
-    return [report, tree.tokens, tree.mask, tree.fed, *vars(made.state).values(), made.target.cache.cache.rows]
+    return [report, tree.tokens, tree.mask, tree.fed, *vars(made.state).values(), made.target.cache.rows]
 
 
 SHAPES = [DynamicTree(4, 2, 6), PAPER_TREE]

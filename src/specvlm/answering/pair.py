@@ -66,7 +66,7 @@ class Pair:
     def stage(self, draft: Family) -> Stage:
         """Where rounds on the device are played, with this draft, for all answers while weights stay as they are."""
         with self._lock:
-            if not (self._stages and self._stages[0].still_true()):
+            if not (self._stages and self._stages[0].still_true(self.target, draft)):
                 self._stages[:] = [Stage.of(self.target, draft, self.compile)]
             return self._stages[0]
 

@@ -67,9 +67,13 @@ class Stage:
             None if compile == "none" else ModelSnapshot(*models),
         )
 
-    def still_true(self) -> bool:
-        """Whether what was captured or compiled is of the weights that the models have now."""
-        return self._snapshot is None or self._snapshot.still_true()
+    def still_true(self, target: Family, draft: Family) -> bool:
+        """Whether buffers are where the models are, and what was captured or compiled is of the weights they have."""
+        fits = all(
+            (buffers.device, buffers.dtype) == (family.decoder.device, family.decoder.dtype)
+            for buffers, family in zip(self.buffers, (target, draft), strict=True)
+        )
+        return fits and (self._snapshot is None or self._snapshot.still_true())
 
     def target_cache(self, capacity: int) -> StackedCache:
         return StackedCache(self.buffers[0], capacity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, final
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -54,6 +55,7 @@ class HFDeviceDecoder:
         sizes = (config.num_hidden_layers, config.num_key_value_heads, head_dim)
         return Buffers(*sizes, self.decoder.dtype, self.decoder.device, num_spare)
 
+    @torch.no_grad()
     def step_at(
         self,
         tokens: Int[Tensor, " rows"],

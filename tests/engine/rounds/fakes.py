@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.fakes import FakeDecoder, Language, Seen, seen_at
 from engine.trees import Path
 from specvlm.engine.caches.indexed_cache import IndexedCache
-from specvlm.engine.caches.stacked_cache import StackedCache
+from specvlm.engine.caches.stacked_cache import Buffers, StackedCache
 from specvlm.engine.rounds.growing import Tree, grow
 from specvlm.engine.rounds.selection import Selection
 from specvlm.engine.tree import DraftTree
@@ -25,7 +25,8 @@ class StackedDecoder(FakeDecoder):
 
     def new_cache(self, capacity: int) -> StackedCache:
         capacity = capacity if self.capacity is None else self.capacity
-        self.caches.append(StackedCache(LAYERS, 1, 1 + self.rows, capacity, torch.float64, torch.device("cpu")))
+        buffers = Buffers(LAYERS, 1, 1 + self.rows, torch.float64, torch.device("cpu"))
+        self.caches.append(StackedCache(buffers, capacity))
         return self.caches[-1]
 
 

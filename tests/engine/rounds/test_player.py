@@ -18,9 +18,11 @@ from engine.rounds.fakes import FakeDeviceDecoder, StackedDecoder
 from engine.test_loop import PROMPT, START, plain, told
 from engine.trees import Path, shape, shape_options
 from specvlm.engine.caches import stacked_cache
+from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.drafting import ModelDrafter, NoDrafter
 from specvlm.engine.loop import decode, first_token, prefill
+from specvlm.engine.rounds.arena import Arena
 from specvlm.engine.rounds.picking import Dice
 from specvlm.engine.rounds.player import Player, why_not
 from specvlm.engine.rounds.round import DeviceRound
@@ -78,7 +80,7 @@ class Asked:
 
     def player(self, sequence: Sequence, drafter: ModelDrafter) -> Player:
         devices = [FakeDeviceDecoder(language, self.rows) for language in (self.language, self.draft)]
-        player = Player(*devices, sequence, drafter)
+        player = Player(Arena(*devices), sequence, drafter)
         play, turns = player.play, cycle(self.turns)
         vars(player)["play"] = lambda: play() if next(turns) else None
         return player
@@ -213,7 +215,7 @@ def test_a_draft_that_is_told_wrong_guesses_worse_and_nothing_else(monkeypatch, 
 
 
 def test_rows_that_are_not_closed_up_make_an_answer_wrong(monkeypatch):
-    monkeypatch.setattr(stacked_cache.StackedCache, "move", lambda self, source, destination: None)
+    monkeypatch.setattr(IndexedCache, "move", lambda self, source, destination: None)
     assert broken(monkeypatch).sequence.tokens != LONG.answer().sequence.tokens
 
 
@@ -255,15 +257,10 @@ def drafts(cache: TreeCache | None = None, shape: TreeShape | None = None) -> Mo
     return ModelDrafter(StackedDecoder(LANGUAGE), shape or DynamicTree(), cache or stacked(), 4, 6)
 
 
-class Elsewhere:
-    """A cache's rows on another device."""
-
-    device = torch.device("meta")
-
-
 def moved() -> TreeCache:
+    """On another device."""
     cache = stacked()
-    vars(cache)["rows"] = Elsewhere()
+    cache._lease.rows = cache.rows.to("meta")
     return cache
 
 
@@ -287,7 +284,7 @@ def test_what_only_the_host_can_do_is_named(reason):
     if isinstance(drafter, ModelDrafter):
         device = FakeDeviceDecoder(LANGUAGE)
         with pytest.raises(ValueError, match=reason):
-            Player(device, device, sequence, drafter)
+            Player(Arena(device, device), sequence, drafter)
 
 
 def test_a_drafts_own_cache_has_to_be_of_fixed_capacity_too():

@@ -11,7 +11,7 @@ import torch
 
 from parity.pairs import pair, target
 from parity.rounds.asked import DECODINGS, film, stock
-from specvlm.engine.caches.stacked_cache import StackedCache
+from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.rounds import growing
 from specvlm.engine.rounds.growing import Tree
 from specvlm.engine.rounds.picking import Dice
@@ -87,7 +87,7 @@ def test_what_the_draft_is_told_wrong_costs_acceptance_and_nothing_else(
 
 
 def test_rows_that_are_not_closed_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StackedCache, "move", lambda self, source, destination: None)
+    monkeypatch.setattr(IndexedCache, "move", lambda self, source, destination: None)
     assert differences("close", tree="paper") > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -38,7 +39,7 @@ class Buffers:
         device: torch.device,
         num_spare: int = 0,
     ) -> None:
-        self._sizes, self._dtype, self.device = (num_layers, kv_heads, head_dim), dtype, device
+        self._sizes, self.dtype, self.device = (num_layers, kv_heads, head_dim), dtype, device
         self._num_spare, self._spare = num_spare, list[Tensor]()
 
     def take(self, capacity: int) -> Float[Tensor, "2 layers heads capacity dim"]:
@@ -49,7 +50,7 @@ class Buffers:
             if spare.shape == shape:
                 return self._spare.pop(place)
         with torch.inference_mode(False):  # what is made in that mode can't be written to outside of it
-            return torch.zeros(shape, dtype=self._dtype, device=self.device)
+            return torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def give_back(self, rows: Float[Tensor, "2 layers heads capacity dim"]) -> None:
         """Nobody writes to it any more. Which of the spare ones is the oldest is given up."""
@@ -59,6 +60,18 @@ class Buffers:
     @property
     def spare(self) -> tuple[Tensor, ...]:
         return tuple(self._spare)
+
+
+@final
+@dataclass(eq=False)
+class Lease:
+    """What a cache has of its buffers."""
+
+    buffers: Buffers
+    rows: Tensor
+
+    def end(self) -> None:
+        self.buffers.give_back(self.rows)
 
 
 class StackedLayer(TreeLayer):
@@ -85,15 +98,15 @@ class StackedCache(TreeCache):
 
     def __init__(self, buffers: Buffers, capacity: int) -> None:
         """With room for `capacity` positions or more."""
-        self._buffers, self._held = buffers, [buffers.take(capacity)]
+        self._lease = Lease(buffers, buffers.take(capacity))
         KVCache.__init__(self, layers=[StackedLayer(self) for _ in range(self.rows.shape[1])])
-        weakref.finalize(self, _give_back, buffers, self._held)
+        weakref.finalize(self, self._lease.end)
         self._look()
 
     @property
     def rows(self) -> Float[Tensor, "2 layers heads capacity dim"]:
         """All keys, and all values."""
-        return self._held[0]
+        return self._lease.rows
 
     def _look(self) -> None:
         for index, layer in enumerate(self.layers):
@@ -104,18 +117,15 @@ class StackedCache(TreeCache):
         """Make room for `capacity` positions or more, by a move to a larger bucket: all of it is copied."""
         if capacity <= self.capacity:
             return
-        smaller, larger = self.rows, self._buffers.take(capacity)
+        buffers, smaller = self._lease.buffers, self._lease.rows
+        larger = buffers.take(capacity)
         length = max(layer.length for layer in self.layers)  # in the middle of a forward they differ
         larger[:, :, :, :length] = smaller[:, :, :, :length]
-        self._held[0] = larger
+        self._lease.rows = larger
         self._look()
-        self._buffers.give_back(smaller)
+        buffers.give_back(smaller)
 
     def hold(self, length: int) -> None:
         """Tell the layers how many positions are in use, when rows were written behind the host's back."""
         for layer in self.layers:
             layer.length = length
-
-
-def _give_back(buffers: Buffers, held: list[Tensor]) -> None:
-    buffers.give_back(held[0])

@@ -13,7 +13,8 @@ from planning.worlds import machine, tell, texts
 from specvlm.engine.stats import Stats
 from specvlm.planning.acceptance import FIRST_BELIEF, FIRST_DEPTH, Acceptance
 from specvlm.planning.average import Average
-from specvlm.planning.planner import ANSWER_LENGTH, Planner
+from specvlm.planning.deciding import ANSWER_LENGTH
+from specvlm.planning.planner import Planner
 from specvlm.planning.purse import SHARE, Purse
 from specvlm.planning.ratios import FIRST, RATIOS, Ratios
 

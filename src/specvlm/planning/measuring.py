@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -21,6 +16,7 @@ from specvlm.engine.decoder import Decoder
 from specvlm.engine.stats import synchronize
 from specvlm.families import Family
 from specvlm.machine import machine, versions
+from specvlm.planning import disk
 from specvlm.planning.costs import Costs, PairCosts
 
 log = logging.getLogger(__name__)
@@ -58,44 +54,20 @@ def pair_costs(target: Family, draft: Family | Literal["self"] | None, *, fresh:
 
 def costs(family: Family, *, fresh: bool = False) -> Costs:
     """What forwards of a model cost on this machine. Nothing about the model may be changed meanwhile."""
-    facts = _facts(family)
-    known = None if fresh else _read(facts)
+    under = facts(family)
+    known = None if fresh else disk.read(under, _known)
     if known is None:
         log.info("measuring what forwards of %s cost on this machine: once, and kept on disk", family.name)
         known, unrest = measure(family.decoder)
         if unrest < TOO_RESTLESS:
-            _write(facts, known)
+            disk.write(under, asdict(known))
         else:
             log.warning("this machine was busy with something else: what was measured is rough, and isn't kept")
     return known
 
 
-def folder() -> Path:
-    """Where costs are kept. Errors: RuntimeError where there is no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specvlm" / "costs"
-
-
-def _file(facts: dict[str, Any]) -> Path:
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
-    return folder() / f"{key[:24]}.json"
-
-
-def _read(facts: dict[str, Any]) -> Costs | None:
-    """None if there is nothing, or nothing whole."""
-    with suppress(OSError, RuntimeError, ValueError, KeyError, TypeError):
-        known = json.loads(_file(facts).read_text())["costs"]
-        return Costs(tuple(known["rows"]), tuple(known["base"]), known["per_token"], known["per_pair"])
-    return None
-
-
-def _write(facts: dict[str, Any], known: Costs) -> None:
-    """A disk that can't be written to costs time, not the answer."""
-    with suppress(OSError, RuntimeError):
-        path = _file(facts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_suffix(f".{os.getpid()}")
-        whole.write_text(json.dumps({"costs": asdict(known), "facts": facts}, indent=1, default=str))
-        whole.replace(path)
+def _known(costs: Any) -> Costs:
+    return Costs(tuple(costs["rows"]), tuple(costs["base"]), costs["per_token"], costs["per_pair"])
 
 
 def measure(
@@ -153,7 +125,7 @@ def _step(decoder: Decoder, cache: TreeCache, length: int, count: int) -> None:
     cache.truncate(length)
 
 
-def _facts(family: Family) -> dict[str, Any]:
+def facts(family: Family) -> dict[str, Any]:
     """All that a forward's time hangs on."""
     model = family.model
     devices = getattr(model, "hf_device_map", None) or model.device

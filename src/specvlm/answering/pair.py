@@ -15,7 +15,10 @@ from specvlm.errors import ModelError
 from specvlm.families.base import Family
 from specvlm.families.probe import require_fit, require_own_attention
 from specvlm.planning import measuring
+from specvlm.planning.deciding import AnswerPlanner
 from specvlm.planning.planner import Planner
+from specvlm.planning.rounds import measuring as round_measuring
+from specvlm.planning.rounds.planner import DevicePlanner
 
 Draft = Family | Literal["self"] | None
 """A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
@@ -30,7 +33,7 @@ class Pair:
     one_tower: bool = False
     compile: Compile = "none"
     """What is done beforehand, so that rounds on the device need less of Python."""
-    _planners: dict[bool, Planner] = field(default_factory=dict, repr=False)
+    _planners: dict[tuple[bool, Compile | None, bool], AnswerPlanner] = field(default_factory=dict, repr=False)
     _stages: list[Stage] = field(default_factory=list, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -54,14 +57,27 @@ class Pair:
         families = [family for family in (self.target, self.draft) if isinstance(family, Family)]
         return tuple(dict.fromkeys(device for family in families for device in family.devices))
 
-    def planner(self, do_sample: bool) -> Planner:
-        """What was learnt about this pair: of greedy answers, or of sampled ones. Measures the machine if need be."""
+    def planner(self, do_sample: bool, stage: Stage | None = None, *, picks: bool = False) -> AnswerPlanner:
+        """What was learnt about this pair: of greedy answers, or of sampled ones; of rounds on a `stage`, or of the
+        host's. Measures the machine if need be.
+
+        `picks`: tokens are drawn, or reckoned one by one, by what is of one answer alone: no round is captured.
+        """
+        captured = stage is not None and stage.arena.captures and not picks
+        key = (do_sample, None if stage is None else stage.compile, captured)
         with self._lock:
-            if do_sample not in self._planners:
-                others = next(iter(self._planners.values()), None)
-                costs = measuring.pair_costs(self.target, self.draft) if others is None else others.measured
-                self._planners[do_sample] = Planner(costs)
-            return self._planners[do_sample]
+            if key not in self._planners:
+                self._planners[key] = self._new_planner(stage, captured)
+            return self._planners[key]
+
+    def _new_planner(self, stage: Stage | None, captured: bool) -> AnswerPlanner:
+        others = list(self._planners.values())
+        costs = others[0].measured if others else measuring.pair_costs(self.target, self.draft)
+        if stage is None or not isinstance(self.draft, Family):
+            return Planner(costs)
+        alike = (each.rounds for each in others if isinstance(each, DevicePlanner) and each.rounds.captured == captured)
+        rounds = next(alike, None) or round_measuring.round_costs(self.target, self.draft, stage, captured=captured)
+        return DevicePlanner(costs, rounds=rounds)
 
     def stage(self, draft: Family) -> Stage:
         """Where rounds on the device are played, with this draft, for all answers while weights stay as they are."""

@@ -9,7 +9,7 @@ from specvlm.answering.options import Options
 from specvlm.answering.pair import Pair
 from specvlm.answering.stage import Stage
 from specvlm.engine.drafting import Drafter, ModelDrafter
-from specvlm.engine.rounds.player import Player, why_not
+from specvlm.engine.rounds.player import Player, why_never, why_not
 from specvlm.engine.sequence import Sequence
 from specvlm.families.device_decoder import HFDeviceDecoder
 
@@ -21,6 +21,10 @@ class Place:
 
     stage: Stage | None
     reason: str | None = None
+
+    def stage_of(self, sequence: Sequence) -> Stage | None:
+        """Where the rounds of this answer are played if a model guesses for it, in trees that the device can grow."""
+        return self.stage if why_never(sequence) is None else None
 
     def player(self, sequence: Sequence, drafter: Drafter) -> Player | None:
         """Whoever plays the rounds of this answer on the device; or None, and the statistics say why."""

@@ -39,10 +39,15 @@ MAX_PREALLOCATED_TOKENS = 4096
 """A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
 
 
-def start_clock(pair: Pair, options: Options) -> Stats:
-    """Statistics of an answer that begins now. What the plan measures once, for all answers, it has measured before."""
+def measure(pair: Pair, options: Options) -> None:
+    """Have the plan measure what it measures once, for all answers with such options."""
     if options.plan == "auto" and pair.draft is not None:
-        pair.planner(do_sample=False)
+        pair.planner(False, place(pair, options).stage)
+
+
+def start_clock(pair: Pair, options: Options) -> Stats:
+    """Statistics of an answer that begins now. What the plan measures, it has measured before."""
+    measure(pair, options)
     return Stats(pair.devices)
 
 
@@ -104,7 +109,10 @@ def run(
     placed = place(pair, options)
     pruner, spared = options.make_pruner(), frozenset() if options.prune_images else prompt.still_ids
     if draft is not None and options.plan == "auto":
-        planner = pair.planner(sequence.chooser.do_sample)
+        with stats.stopped():  # a first answer that isn't greedy, or not by itself, may need another measurement
+            chooser = sequence.chooser
+            picks = chooser.do_sample or chooser.processors is not None
+            planner = pair.planner(chooser.do_sample, placed.stage_of(sequence), picks=picks)
         if options.pruning_ratio is None:
             ratio = planner.pruning_ratio(prompt.num_tokens, prompt.num_video_tokens, sequence.num_left)
     num_keep = num_kept_tokens(ratio, prompt.clip_ids, spared)

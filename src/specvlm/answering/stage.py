@@ -50,6 +50,7 @@ class Stage:
     arena: Arena
     buffers: tuple[Buffers, Buffers]
     _snapshot: ModelSnapshot | None
+    compile: Compile = "none"
 
     @classmethod
     def of(cls, target: Family, draft: Family, compile: Compile) -> Stage:
@@ -65,6 +66,7 @@ class Stage:
             Arena(*ready, capture, whole=compile == "inductor"),
             (mine.buffers(num_spare), theirs.buffers(num_spare)),
             None if compile == "none" else ModelSnapshot(*models),
+            compile,
         )
 
     def still_true(self, target: Family, draft: Family) -> bool:

@@ -127,6 +127,7 @@ class Models(Bundle):
         with waiting("Loading the models") as say:
             import torch
 
+            from specvlm.answering.request import measure
             from specvlm.pipeline import load
 
             silence()
@@ -135,7 +136,7 @@ class Models(Bundle):
             vlm = load(**{name: value for name, value in self.items() if name != "threads"})
             if options is not None and options.plan == "auto" and vlm.draft is not None:
                 say("Measuring what forwards cost on this machine, once")
-                vlm.pair.planner(do_sample=False)
+                measure(vlm.pair, options)
             return vlm
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 
+import torch
+
 from specvlm.engine.caches.kv_cache import TreeCache
 from specvlm.engine.decoder import Decoder
 from specvlm.engine.growing import Grower, Grown
@@ -95,6 +97,13 @@ class ModelDrafter(Drafter):
     def resume(self, unread: list[int], next_position: int) -> None:
         """Go on from where somebody else has brought the cache."""
         self._waiting, self._next_position = unread, next_position
+
+    def read_up(self) -> None:
+        """Read what is unread: after many rounds without guesses that is more than a round on the device would."""
+        tokens = torch.tensor(self._waiting)
+        positions = self._next_position + torch.arange(len(tokens))
+        self._grower.decoder.step(tokens, positions[None], None, self._cache)
+        self.resume([], self._next_position + len(tokens))
 
     @property
     def max_nodes(self) -> int:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
+from specvlm.engine.tree import DynamicTree
 from specvlm.planning import measuring
 from specvlm.planning.costs import Costs
 from specvlm.planning.prediction import RATES
+from specvlm.planning.rounds import measuring as round_measuring
+from specvlm.planning.rounds.costs import Line, RoundCosts, Timed
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +76,43 @@ def test_predictions_say_that_they_are_predictions(run: Callable, measured: list
     assert not measured
     record = json.loads(run("plan", "--predict", "--json").stdout)
     assert len(record["predictions"]) == 2 * 2 * len(RATES)
+
+
+@pytest.fixture
+def rounds_measured(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """No time is spent on measuring rounds either."""
+    made = []
+
+    def measure(decoder: object, vocab_size: int, ready: object, *, captured: bool) -> tuple[RoundCosts, float]:
+        made.append(None)
+        return RoundCosts(Line(1.0, 1e-4), (Timed(DynamicTree(2, 2, 4), Line(0.25, 0.0), Line(1.3, 1e-4)),)), 1.0
+
+    monkeypatch.setattr(round_measuring, "measure", measure)
+    return made
+
+
+def test_where_rounds_are_the_devices_it_says_what_they_cost(run: Callable, models: list, rounds_measured: list):
+    result = run("plan", *models, "--rounds", "device", "--video-tokens", 900)
+    assert result.exit_code == 0
+    (row,) = [line for line in result.stdout.splitlines() if "250.00 ms" in line]
+    assert all(
+        each in row for each in ("1.40 s", "1.65 s", "1.50 x")
+    )  # behind 1,000 tokens, where a plain one is 1.1 s
+    once = len(rounds_measured)
+    record = json.loads(run("plan", *models, "--rounds", "device", "--json").stdout)
+    assert record["rounds"]["rounds"][0]["shape"] == {"depth": 2, "width": 2, "num_nodes": 4}
+    assert len(rounds_measured) == once == 1
+
+
+def test_where_they_are_the_hosts_it_says_why(run: Callable, models: list, rounds_measured: list):
+    record = json.loads(run("plan", *models, "--json").stdout)
+    assert "rounds" not in record
+    assert "cpu" in record["rounds_on_host_because"]
+    assert not rounds_measured
+
+
+def test_rounds_are_played_nowhere_else(run: Callable, models: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
+    result = run("plan", *models, "--rounds", "everywhere")
+    assert result.exit_code == 2
+    assert "'device' or 'host'" in result.stderr

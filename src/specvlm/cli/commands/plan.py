@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from specvlm.bench.on_paper import Predicted
     from specvlm.planning.costs import PairCosts
     from specvlm.planning.prediction import Outlook
+    from specvlm.planning.rounds.costs import RoundCosts
 
 TEXT_TOKENS = 100
 """Of a prompt, beside the video."""
@@ -41,32 +42,55 @@ def plan(
             "would reach.",
         ),
     ] = False,
+    rounds: Annotated[
+        str | None,
+        typer.Option(
+            help="Where rounds would be played: on the `device` or on the `host` (default: the device where the target "
+            "is on CUDA).",
+        ),
+    ] = None,
     json: Json = False,
     *,
     models: Models,
 ) -> None:
     """Show what forwards cost on this machine, and the trees that `--plan auto` would grow at several acceptance rates.
 
-    What is measured is kept on disk, and read from there the next time.
+    Where rounds are the device's, also what whole rounds cost, among which it chooses there. What is measured is kept
+    on disk, and read from there the next time.
     """
     out = console(stderr=json)
-    record = _predict(video_tokens, new_tokens, out) if predict else _plan(video_tokens, new_tokens, fresh, models, out)
+    if predict:
+        record = _predict(video_tokens, new_tokens, out)
+    else:
+        record = _plan(video_tokens, new_tokens, fresh, rounds, models, out)
     if json:
         from specvlm.machine import machine, versions
 
         write_record(record | {"machine": machine(), "versions": versions()})
 
 
-def _plan(video_tokens: int, new_tokens: int, fresh: bool, models: Models, out: Console) -> dict[str, Any]:
+def _plan(
+    video_tokens: int, new_tokens: int, fresh: bool, rounds: str | None, models: Models, out: Console
+) -> dict[str, Any]:
     if not models.have_draft:
         raise OptionError("a plan is for a target with a draft: give --draft, or `self`")
+    with waiting("Loading"):
+        from specvlm.answering.options import Options
+
+        options = Options(plan="auto", rounds=rounds)  # type: ignore[arg-type]  # which it checks
     vlm = models.load()
     with waiting("Measuring what forwards cost on this machine"):
+        from specvlm.answering.placing import place
+        from specvlm.families import Family
         from specvlm.planning.measuring import ROWS, pair_costs
         from specvlm.planning.prediction import RATES, outlook
         from specvlm.planning.ratios import FIRST
+        from specvlm.planning.rounds.measuring import round_costs
 
-        costs = pair_costs(vlm.target, vlm.draft, fresh=fresh)
+        costs, played, placed = pair_costs(vlm.target, vlm.draft, fresh=fresh), None, place(vlm.pair, options)
+        if placed.stage is not None and isinstance(vlm.draft, Family):
+            captured = placed.stage.arena.captures
+            played = round_costs(vlm.target, vlm.draft, placed.stage, captured=captured, fresh=fresh)
     prompt, seen = video_tokens + TEXT_TOKENS, round(video_tokens * (1 - FIRST)) + TEXT_TOKENS
     forwards = [
         {
@@ -79,7 +103,12 @@ def _plan(video_tokens: int, new_tokens: int, fresh: bool, models: Models, out: 
     outlooks = [outlook(rate, costs, prompt, video_tokens, new_tokens) for rate in RATES]
     _show_forwards(forwards, prompt, seen, out)
     _show_outlooks(outlooks, costs, seen, out)
-    return {"forwards": forwards, "plans": [asdict(each) for each in outlooks], "costs": asdict(costs)}
+    plans: list[dict[str, Any]] = [asdict(each) for each in outlooks]
+    record = {"forwards": forwards, "plans": plans, "costs": asdict(costs)}
+    if played is None:
+        return record | {"rounds_on_host_because": placed.reason}
+    _show_rounds(played, prompt, seen, out)
+    return record | {"rounds": asdict(played)}
 
 
 def _show_forwards(forwards: list[dict[str, Any]], prompt: int, seen: int, out: Console) -> None:
@@ -132,6 +161,26 @@ def _show_outlooks(outlooks: list[Outlook], costs: PairCosts, seen: int, out: Co
     out.print(f"{GUESSES}\n{LENGTHS} Speedups are over plain decoding by the same costs.")
     if costs.draft_reads:
         out.print(f"The draft's prompt: {_time(costs.reading(seen))} for {seen:,} tokens. Ratio: the one to try next.")
+
+
+def _show_rounds(costs: RoundCosts, prompt: int, seen: int, out: Console) -> None:
+    from rich.table import Table
+
+    names = ("depth", "width", "guesses", "drafting", "verifying", "a round", "of one without guesses")
+    table, plain = Table(*names), costs.plain.at(prompt)
+    for column in table.columns:
+        column.justify = "right"
+    for each in costs.rounds:
+        drafting, verifying, shape = each.grow.at(seen), each.settle.at(prompt), each.shape
+        counts = (str(shape.depth), str(shape.width), str(shape.num_nodes))
+        whole = drafting + verifying
+        table.add_row(*counts, _time(drafting), _time(verifying), _time(whole), f"{whole / plain:.2f} x")
+    out.print()
+    out.print(table)
+    out.print(
+        f"Rounds on the device, behind as many tokens; one without guesses: {_time(plain)}. A round pays that emits "
+        "more tokens, bonus included, than it takes rounds without guesses: answers learn which ones do."
+    )
 
 
 def _predict(video_tokens: int, new_tokens: int, out: Console) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Arena:
         self._tables: list[Table] = []
 
     @property
+    def captures(self) -> bool:
+        """Whether rounds that pick nothing are captured."""
+        return self._capture is not None
+
+    @property
     def capture_seconds(self) -> float:
         """Spent on capturing over the tables that there are."""
         return sum(table.seconds for table in self._tables)

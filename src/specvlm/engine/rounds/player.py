@@ -14,23 +14,34 @@ from specvlm.engine.rounds.arena import Arena, Table
 from specvlm.engine.rounds.capture import CapturedRound
 from specvlm.engine.rounds.picking import Picking, keeps_to_the_host
 from specvlm.engine.rounds.reading import Reading
-from specvlm.engine.rounds.report import Report
+from specvlm.engine.rounds.report import Report, RoundPlan
 from specvlm.engine.rounds.round import DeviceRound
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.tree import DynamicTree, TreeShape, TreeTemplate
 
+UNFIT = "a cache isn't of fixed capacity"
+MOST_WAITING = 2
+"""Tokens that a round's first draft forward reads: the root, and one before it."""
+
 
 def why_not(sequence: Sequence, drafter: Drafter) -> str | None:
     """What of an answer only the host can do, or None."""
-    chooser = sequence.chooser
     if not isinstance(drafter, ModelDrafter):
         return "there is no draft model"
-    if not isinstance(drafter.shape, (DynamicTree, TreeTemplate)):
+    if not isinstance(drafter.shape, (DynamicTree, TreeTemplate, RoundPlan)):
         return f"trees are a {type(drafter.shape).__name__}"
     if not (isinstance(sequence.cache, StackedCache) and isinstance(drafter.cache, StackedCache)):
-        return "a cache isn't of fixed capacity"
+        return UNFIT
     if sequence.cache.rows.device != drafter.cache.rows.device:
         return "the two models are on different devices"
+    return why_never(sequence)
+
+
+def why_never(sequence: Sequence) -> str | None:
+    """What of an answer only the host can do, whoever guesses, or None."""
+    chooser = sequence.chooser
+    if not isinstance(sequence.cache, StackedCache):
+        return UNFIT
     if sequence.stopping.criterion is not None:
         return "stopping criteria look at the text"
     if chooser.doubt:
@@ -62,14 +73,18 @@ class Player:
 
     @torch.no_grad()  # and not inference mode, whose tensors no compiled forward takes
     def play(self) -> Report | None:
-        """One round; None where no guess is wanted, since the next token is the answer's last."""
-        depth = self._sequence.num_left - 1
+        """One round; None where no guess is wanted: since the next token is the answer's last, or none would pay."""
+        depth, plan = self._sequence.num_left - 1, self._drafter.shape
         if depth < 1:
             return None
-        table, shape = self._sit_down(), self._drafter.shape.cut(depth)
-        played = table.round(shape, self._drafter.vocab_size, self._picking)
-        if self._make_room(played):
-            return self.play()
+        unread = len(self._drafter.unread)
+        shape = plan.choose(depth, unread) if isinstance(plan, RoundPlan) else plan.cut(depth)
+        if shape is None:
+            return None
+        if unread >= MOST_WAITING:
+            with self._sequence.stats.phase("draft"):
+                self._drafter.read_up()
+        table, played = self._ready(shape)
         if self._stand() != self._told:
             self._tell(table)
             self._ahead = None
@@ -77,7 +92,15 @@ class Player:
         self._grow_ahead(table, shape, played)
         report = Report.read(reading.wait(), played.selection.envelope)
         self._note(report)
+        if isinstance(plan, RoundPlan):
+            plan.learn(report)
         return report
+
+    def _ready(self, shape: TreeShape) -> tuple[Table, DeviceRound]:
+        """A round of this shape, over caches that have room for it."""
+        table = self._sit_down()
+        played = table.round(shape, self._drafter.vocab_size, self._picking)
+        return self._ready(shape) if self._make_room(played) else (table, played)
 
     def _sit_down(self) -> Table:
         """At the table over the caches' buffers, which are others when a cache has grown."""
@@ -104,7 +127,8 @@ class Player:
 
     def _numbers(self, table: Table, shape: TreeShape, played: DeviceRound | CapturedRound) -> Int[Tensor, " report"]:
         # What is cut is played once an answer, and what one answer picks by is of no use to the next.
-        if self._picking is None and shape == self._drafter.shape:
+        plan = self._drafter.shape
+        if self._picking is None and (isinstance(plan, RoundPlan) or shape == plan):
             if table.captured(shape) is None:
                 report = table.try_capture(shape)
                 if report is not None:

@@ -29,6 +29,7 @@ GIVEN = {
     "prune_images": True,
     "vision": "spared",
     "self_scope": "head",
+    "rounds": "device",
     "system": "Be brief.",
     "pruner": "window(where='back')",
     "pruning_ratio": 0.5,

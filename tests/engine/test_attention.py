@@ -17,6 +17,7 @@ from specvlm.engine.attention import (
     folded_mask,
     seen_by_each,
     sight,
+    without_cudnn,
 )
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -271,3 +272,13 @@ def test_in_place_it_is_the_same_attention(heads: int, kv_heads: int, length: in
     assert by_hand[:, :length].all()
     assert torch.equal(by_hand[:, length : length + rows], tail)
     assert not by_hand[:, length + rows :].any()
+
+
+def test_cudnn_is_left_out_on_gpus_alone_and_the_switch_put_back():
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with without_cudnn(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled() == before
+    with without_cudnn(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before

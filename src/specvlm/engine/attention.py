@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -221,6 +222,14 @@ def one_by_one(
         one = query[:, :, row : row + 1]
         outputs.append(scaled_dot_product_attention(one, keys, values, scale=scaling, enable_gqa=is_grouped))
     return torch.cat(outputs, dim=2)
+
+
+def without_cudnn(device: torch.device) -> AbstractContextManager[None]:
+    """A block in which torch attends on a GPU by any kernel but cuDNN's, which makes a plan for every new length of
+    keys: in a cache that grows, for every token. The switch is the process's, and as it was when the block ends."""
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 _LOOK_UP = Borrower(ALL_ATTENTION_FUNCTIONS, "get_interface")

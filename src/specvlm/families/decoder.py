@@ -21,6 +21,7 @@ from specvlm.engine.attention import (
     folded_mask,
     lend_attention,
     seen_by_each,
+    without_cudnn,
 )
 from specvlm.engine.caches.kv_cache import KVCache, TreeCache, refuse_unless_rollable
 from specvlm.engine.decoder import Embeds
@@ -68,6 +69,7 @@ class HFDecoder:
         self._reach = reach_of(self._model)
         self._may_warn = True
         self._packed: PackedWeights | None = None
+        self._most_packed: int | None = None
 
     @property
     def _model(self) -> PreTrainedModel:
@@ -108,10 +110,12 @@ class HFDecoder:
     def vocab_size(self) -> int:
         return self._model.config.vocab_size
 
-    def pack(self) -> None:
-        """Make steps faster at the price of a second copy of the weights, where that pays and there is memory."""
+    def pack(self, most: int | None = None) -> None:
+        """Make steps faster at the price of a second copy of the weights, where that pays and there is memory, and they
+        are no more than `most` bytes."""
+        self._most_packed = most
         if self._packed is None:
-            self._packed = pack(self._model, self._head)
+            self._packed = pack(self._model, self._head, most=most)
 
     @property
     def packed(self) -> bool:
@@ -176,7 +180,7 @@ class HFDecoder:
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
         if self._packed is not None and not self._packed.still_true(self._model, self._head):
-            self._packed = pack(self._model, self._head)
+            self._packed = pack(self._model, self._head, most=self._most_packed)
         like = self._embedding.weight
         with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder, like)
@@ -259,7 +263,9 @@ class HFDecoder:
             return attention_forward(module, *args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
 
         try:
-            with lend_attention(attend, foreign_refused(self._name)):
+            # Who wants stock's numbers gets stock's kernels.
+            kernels = nullcontext() if as_stock else without_cudnn(like.device)
+            with kernels, lend_attention(attend, foreign_refused(self._name)):
                 hidden = self._read(embeds, positions, cache, like, is_text=is_text)
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.

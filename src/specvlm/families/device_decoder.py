@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, final
 
@@ -77,7 +78,9 @@ class HFDeviceDecoder:
             refuse_odd_keywords(decoder.name, module, kwargs)
             return attention(module, *args, **kwargs)
 
-        with decoder.products(len(tokens)), lend_attention(attend, partial(refuse_foreign, decoder.name)):
+        # What is recorded, to be compiled, makes its products as the compiler likes.
+        products = decoder.products(len(tokens)) if type(tokens) is Tensor else nullcontext()
+        with products, lend_attention(attend, partial(refuse_foreign, decoder.name)):
             rows = decoder.embed(tokens)[None]
             hidden = walk(decoder.language_model, rows, decoder.in_rows(positions[None]), cache, decoder.cache_name)
             return decoder.head(hidden[0])

@@ -224,7 +224,7 @@ def one_by_one(
     return torch.cat(outputs, dim=2)
 
 
-def without_cudnn(device: torch.device) -> AbstractContextManager[None]:
+def without_cudnn(device: torch.device) -> AbstractContextManager[object]:
     """A block in which torch attends on a GPU by any kernel but cuDNN's, which makes a plan for every new length of
     keys: in a cache that grows, for every token. The switch is the process's, and as it was when the block ends."""
     if device.type != "cuda":

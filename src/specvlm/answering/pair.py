@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from specvlm.answering.stage import Compile, Stage, resolved
-from specvlm.engine.kernels.packed_products import LITTLE
 from specvlm.errors import ModelError
 from specvlm.families.base import Family
 from specvlm.families.probe import require_fit, require_own_attention
@@ -49,8 +48,6 @@ class Pair:
         check_forwards(target, draft)
         if draft is None or draft == "self":
             return cls(target, draft, draft == "self", compiled)
-        if target.decoder.dtype == torch.float32:
-            target.decoder.pack(LITTLE)
         draft.decoder.pack()  # it is smaller than the target, and runs more often
         return cls(target, draft, same_tower(target, draft), compiled)
 

@@ -69,7 +69,6 @@ class HFDecoder:
         self._reach = reach_of(self._model)
         self._may_warn = True
         self._packed: PackedWeights | None = None
-        self._most_packed: int | None = None
 
     @property
     def _model(self) -> PreTrainedModel:
@@ -110,12 +109,10 @@ class HFDecoder:
     def vocab_size(self) -> int:
         return self._model.config.vocab_size
 
-    def pack(self, most: int | None = None) -> None:
-        """Make steps faster at the price of a second copy of the weights, where that pays and there is memory, and they
-        are no more than `most` bytes."""
-        self._most_packed = most
+    def pack(self) -> None:
+        """Make steps faster at the price of a second copy of the weights, where that pays and there is memory."""
         if self._packed is None:
-            self._packed = pack(self._model, self._head, most=most)
+            self._packed = pack(self._model, self._head)
 
     @property
     def packed(self) -> bool:
@@ -180,7 +177,7 @@ class HFDecoder:
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
         if self._packed is not None and not self._packed.still_true(self._model, self._head):
-            self._packed = pack(self._model, self._head, most=self._most_packed)
+            self._packed = pack(self._model, self._head)
         like = self._embedding.weight
         with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder, like)

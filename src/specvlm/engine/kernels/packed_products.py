@@ -2,8 +2,7 @@
 
 oneDNN multiplies by a weight that it first rearranges for the CPU's instructions, and `linear` makes it do so at every
 call. Rearranged beforehand a weight is read at 1.4 to 2 times the rate, with the same result to the bit. The price is a
-second copy in memory, which is little for a draft and too much for a large target. In float32 `linear` asks MKL, which
-takes up to three times as long for several rows; a single row is left to it. docs/log.md has the figures.
+second copy in memory, which is little for a draft and too much for a target. docs/log.md has the figures.
 """
 
 from __future__ import annotations
@@ -21,13 +20,7 @@ from specvlm.engine.kernels.lending import LINEAR
 from specvlm.engine.snapshot import WeightsSnapshot, version
 
 SMALL = 64 << 20
-"""Bytes of a model in bfloat16 that a CPU's caches hold anyway, and whose Python takes longer than its products."""
-
-LITTLE = 256 << 20
-"""Bytes of a target that may be held twice."""
-
-NARROW = 192 << 10
-"""Numbers of a weight in float32 that is left alone: oneDNN takes longer to be called than MKL to multiply."""
+"""Bytes of a model that a CPU's caches hold anyway, and whose Python takes longer than its products."""
 
 SHARE = 0.25
 """Of the memory that is free: more isn't taken for copies."""
@@ -44,7 +37,7 @@ class PackedWeights:
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
-        """The weights are [out, in], in bfloat16 or float32 on the CPU."""
+        """The weights are [out, in], in bfloat16 on the CPU."""
         weights = list(weights)
         self._snapshot = WeightsSnapshot(weights)
         self._packed: dict[int, tuple[Tensor, tuple[int, int], Tensor]] = {
@@ -55,7 +48,7 @@ class PackedWeights:
         """A block in which this thread's linear layers use them."""
 
         def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            packed = None if x.dtype == torch.float32 and x.numel() == x.shape[-1] else self.of(weight)
+            packed = self.of(weight)
             if packed is None:
                 return linear(x, weight, bias)
             return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
@@ -73,20 +66,14 @@ class PackedWeights:
         return self._packed.keys() <= now.keys() and self._snapshot.still_true(now[key] for key in self._packed)
 
 
-def pack(*models: nn.Module, most: int | None = None) -> PackedWeights | None:
-    """The weights of all linear layers, if that pays here, there is memory for it, and they are no more than `most`
-    bytes; else None."""
-    weights = list(_linear_weights(models).values())
-    dtypes, size = {each.dtype for each in weights}, sum(each.nbytes for each in weights)
-    room = SHARE * free_memory() if most is None else min(most, SHARE * free_memory())
-    if not all(each.device.type == "cpu" for each in weights) or size > room or not _can_pack():
-        return None
-    if dtypes == {torch.float32}:
-        weights = [each for each in weights if each.numel() >= NARROW]
-    elif dtypes != {torch.bfloat16} or size < SMALL:
+def pack(*models: nn.Module) -> PackedWeights | None:
+    """The weights of all linear layers, if that pays here and there is memory for it; else None."""
+    weights = _linear_weights(models).values()
+    fit = all(each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in weights)
+    if not (fit and SMALL <= sum(each.nbytes for each in weights) <= SHARE * free_memory() and _can_pack()):
         return None
     with torch.no_grad():
-        return PackedWeights(weights) if weights else None
+        return PackedWeights(weights)
 
 
 def _linear_weights(models: Iterable[nn.Module]) -> dict[int, Tensor]:

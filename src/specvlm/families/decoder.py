@@ -57,43 +57,26 @@ class HFDecoder:
         nobody would read.
         """
         self._whole: Any = whole
-        self._name, self._position_rows = name, position_rows
-        config = self._model.config
-        self._cache_name = cache_name(self._model.forward)
+        self.name, self._position_rows = name, position_rows
+        config = self.language_model.config
+        self.cache_name = cache_name(self.language_model.forward)
         self._groups = config.num_attention_heads // config.num_key_value_heads
         named: list[str] | None = getattr(config, "layer_types", None)
         # Models that name no types have one for all layers, and take a mask: some of them look through a window.
         only = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
         self._layer_types = tuple(named or [only] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type and named else torch.empty(1, 1, 0, 0)
-        self._reach = reach_of(self._model)
+        self._reach = reach_of(self.language_model)
         self._may_warn = True
         self._packed: PackedWeights | None = None
 
     @property
-    def _model(self) -> PreTrainedModel:
+    def language_model(self) -> PreTrainedModel:
         return self._whole.model.language_model
 
     @property
-    def _head(self) -> nn.Module:
-        return self._whole.lm_head
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def language_model(self) -> PreTrainedModel:
-        return self._model
-
-    @property
     def head(self) -> nn.Module:
-        return self._head
-
-    @property
-    def cache_name(self) -> str:
-        """What the model calls its cache."""
-        return self._cache_name
+        return self._whole.lm_head
 
     @property
     def lengthens(self) -> bool:
@@ -103,16 +86,16 @@ class HFDecoder:
     @property
     def _embedding(self) -> Any:
         """An `nn.Embedding`, or what peft put in its place."""
-        return self._model.get_input_embeddings()
+        return self.language_model.get_input_embeddings()
 
     @property
     def vocab_size(self) -> int:
-        return self._model.config.vocab_size
+        return self.language_model.config.vocab_size
 
     def pack(self) -> None:
         """Make steps faster at the price of a second copy of the weights, where that pays and there is memory."""
         if self._packed is None:
-            self._packed = pack(self._model, self._head)
+            self._packed = pack(self.language_model, self.head)
 
     @property
     def packed(self) -> bool:
@@ -141,8 +124,8 @@ class HFDecoder:
     def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
         """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
         try:
-            window = getattr(self._model.config, "sliding_window", None)
-            refuse_unless_rollable(self._layer_types, window, self._name, longest or capacity)
+            window = getattr(self.language_model.config, "sliding_window", None)
+            refuse_unless_rollable(self._layer_types, window, self.name, longest or capacity)
         except ValueError as error:
             raise ModelError(str(error)) from None
         return TreeCache(len(self._layer_types), capacity)
@@ -151,18 +134,18 @@ class HFDecoder:
         """Errors: ModelError if forwards over `needed` positions have other rotary frequencies than shorter ones."""
         if self._reach is not None and needed > self._reach.positions:
             raise ModelError(
-                f"{self._name} has {self._reach.kind} rotary frequencies, which change beyond {self._reach.positions} "
+                f"{self.name} has {self._reach.kind} rotary frequencies, which change beyond {self._reach.positions} "
                 f"positions, and this answer may need {needed}: give fewer frames or a smaller max_new_tokens"
             )
 
     def warn_beyond(self, needed: int) -> None:
         """Say once that a prompt over `needed` positions is longer than what the model was made for (`LengthWarning`).
         Stock `generate` goes on, and so does specvlm."""
-        limit = positions_of(self._model.config)
+        limit = positions_of(self.language_model.config)
         if self._may_warn and limit is not None and needed > limit:
             self._may_warn = False
             warnings.warn(
-                f"the prompt takes {needed} positions, and {self._name} was made for {limit}: it may answer poorly; "
+                f"the prompt takes {needed} positions, and {self.name} was made for {limit}: it may answer poorly; "
                 "give fewer frames or smaller ones",
                 LengthWarning,
                 stacklevel=2,
@@ -176,12 +159,12 @@ class HFDecoder:
         cache: KVCache,
         recorder: ScoreRecorder | None = None,
     ) -> Float[Tensor, " vocab"]:
-        if self._packed is not None and not self._packed.still_true(self._model, self._head):
-            self._packed = pack(self._model, self._head)
+        if self._packed is not None and not self._packed.still_true(self.language_model, self.head):
+            self._packed = pack(self.language_model, self.head)
         like = self._embedding.weight
         with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder, like)
-            return self._head(hidden[-1:])[0]
+            return self.head(hidden[-1:])[0]
 
     @torch.inference_mode()
     def step(
@@ -199,20 +182,20 @@ class HFDecoder:
         with nullcontext() if as_stock and num_rows == 1 else self._products(num_rows, like):
             embeds = Embeds(_rows_of(embedding, tokens))
             hidden = self._forward(embeds, positions, mask, cache, None, like, is_text=True, as_stock=as_stock)
-            return self._head(hidden)
+            return self.head(hidden)
 
     @torch.no_grad()
     def stock_step(self, token: int, position: int, cache: Cache) -> Float[Tensor, " vocab"]:
         """A token as stock `generate` reads it: with the model's own attention, into a cache of transformers'."""
         embeds, positions = self.embed(torch.tensor([token])), torch.tensor([[position]], device=self.device)
-        output = self._model(
+        output = self.language_model(
             inputs_embeds=embeds[None],
             position_ids=self.in_rows(positions),
             attention_mask=self._no_mask if isinstance(self._no_mask, dict) else None,  # one row sees all there is
             use_cache=True,
-            **{self._cache_name: cache},
+            **{self.cache_name: cache},
         )
-        return self._head(output.last_hidden_state[0])[0]
+        return self.head(output.last_hidden_state[0])[0]
 
     def in_rows(self, positions: Int[Tensor, "_ new"]) -> Tensor:
         """As transformers wants them: [3, batch, new] for M-RoPE, where text stands alike in all rows."""
@@ -256,13 +239,13 @@ class HFDecoder:
         def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
             nonlocal attended
             attended = True
-            refuse_odd_keywords(self._name, module, kwargs)
+            refuse_odd_keywords(self.name, module, kwargs)
             return attention_forward(module, *args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
 
         try:
             # Who wants stock's numbers gets stock's kernels.
             kernels = nullcontext() if as_stock else without_cudnn(like.device)
-            with kernels, lend_attention(attend, foreign_refused(self._name)):
+            with kernels, lend_attention(attend, foreign_refused(self.name)):
                 hidden = self._read(embeds, positions, cache, like, is_text=is_text)
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
@@ -270,7 +253,7 @@ class HFDecoder:
             raise
         if not attended:
             raise ModelError(
-                f"{self._name} didn't ask transformers for its attention: this model, or this release, does it "
+                f"{self.name} didn't ask transformers for its attention: this model, or this release, does it "
                 "otherwise, and specvlm can't mask a tree in it"
             )
         return hidden
@@ -278,17 +261,17 @@ class HFDecoder:
     def _read(
         self, embeds: Embeds, positions: Int[Tensor, "_ new"], cache: KVCache, like: Tensor, *, is_text: bool
     ) -> Tensor:
-        model, rows = self._model, embeds.rows.to(like.device, like.dtype)[None]
+        model, rows = self.language_model, embeds.rows.to(like.device, like.dtype)[None]
         placed = self.in_rows(positions.to(like.device))
         if is_text and can_walk(model):
-            return walk(model, rows, placed, cache, self._cache_name)[0]
+            return walk(model, rows, placed, cache, self.cache_name)[0]
         deep: dict[str, Any] = {}
         if embeds.deep is not None and embeds.deep_mask is not None:
             deep = {
                 "visual_pos_masks": embeds.deep_mask[None].to(like.device),
                 "deepstack_visual_embeds": list(embeds.deep),
             }
-        named = {self._cache_name: cache, **deep}
+        named = {self.cache_name: cache, **deep}
         output = model(inputs_embeds=rows, position_ids=placed, attention_mask=self._no_mask, use_cache=True, **named)
         return output.last_hidden_state[0]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from specvlm.engine.attention import attention_forward, attention_in_place, folded_mask, lend_attention, sight
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.caches.stacked_cache import Buffers
-from specvlm.families.checks.stock_attention import refuse_foreign, refuse_odd_keywords
+from specvlm.families.checks.stock_attention import foreign_refused, refuse_odd_keywords
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.layers import can_walk, walk
 
@@ -80,7 +80,7 @@ class HFDeviceDecoder:
 
         # What is recorded, to be compiled, makes its products as the compiler likes.
         products = decoder.products(len(tokens)) if type(tokens) is Tensor else nullcontext()
-        with products, lend_attention(attend, partial(refuse_foreign, decoder.name)):
+        with products, lend_attention(attend, foreign_refused(decoder.name)):
             rows = decoder.embed(tokens)[None]
             hidden = walk(decoder.language_model, rows, decoder.in_rows(positions[None]), cache, decoder.cache_name)
             return decoder.head(hidden[0])

@@ -168,7 +168,7 @@ class Player:
             target_offset=[root_position - target_length],
             draft_length=[draft_length],
             draft_offset=[drafter.next_position - draft_length],
-            waiting=[*waiting, waiting[-1]][:2],
+            waiting=[*waiting, waiting[-1]][:MOST_WAITING],
             num_waiting=[len(waiting)],
         )
         if self._picking is not None:

@@ -189,7 +189,7 @@ def test_so_do_errors_in_the_middle_of_an_answer(monkeypatch, role, forward):
         if self is decoder:
             calls.append(None)
             if len(calls) == forward + 1:
-                self._model.layers[1].mlp.down_proj(torch.zeros(7))  # torch's own complaint, between two layers
+                self.language_model.layers[1].mlp.down_proj(torch.zeros(7))  # torch's own complaint, between two layers
         return original(self, *args, **ways)
 
     monkeypatch.setattr(HFDecoder, "_forward", fail_once)

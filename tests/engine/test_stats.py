@@ -121,7 +121,7 @@ def test_a_gpu_is_waited_for_where_the_times_end_and_nowhere_else():
     waits = Waits()
     stats = lived(Stats((CPU, GPU, OTHER), wait=waits))
     assert waits == [(GPU, OTHER)] * 2
-    stats._now()  # what `finish` begins with; it asks torch for memory next
+    stats.now()  # what `finish` begins with; it asks torch for memory next
     assert len(waits) == 3
     assert stats.phases == {}
     stats.charge("decode_video", 2.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.trees import all_parents, all_trees, branch
-from specvlm.engine.literals import child_flags, flags, longs
+from specvlm.engine.literals import flags, longs
 from specvlm.engine.tree import DraftTree, ancestor_mask
 
 EVERY = [parents for num_nodes in range(1, 7) for parents in all_parents(num_nodes)]
@@ -37,11 +37,11 @@ def test_numbers_become_a_tensor_as_they_are():
 
 
 @pytest.mark.parametrize("parents", EVERY, ids=str)
-def test_branches_as_flags_grow_a_node_at_a_time(parents):
+def test_branches_as_bits_grow_a_node_at_a_time(parents):
     """And some nodes of a tree, in their order, see what their rows of its mask say, up to the last of them."""
-    branches: list[bytes] = []
+    branches: list[int] = []
     for node, parent in enumerate(parents):
-        branches.append(child_flags(branches[parent] if node else b"", node))
+        branches.append(1 << node | (branches[parent] if node else 0))
     for first in range(len(parents)):
         assert torch.equal(flags(tuple(branches[first:])), ancestor_mask(parents)[first:])
         assert torch.equal(flags((branches[first],)), ancestor_mask(parents)[first : first + 1, : first + 1])
@@ -49,10 +49,9 @@ def test_branches_as_flags_grow_a_node_at_a_time(parents):
 
 def test_children_are_found_by_their_token():
     for tree in all_trees(4, 3):
-        for node, children in enumerate(tree.children()):
-            hang_here = [child for child in range(1, len(tree)) if tree.parents[child] == node]
-            assert children.keys() == {tree.tokens[child] for child in hang_here}
-            assert all(child in hang_here and tree.tokens[child] == token for token, child in children.items())
+        children = tree.children()
+        alike = {(tree.parents[child], tree.tokens[child]): child for child in range(1, len(tree))}  # the later one
+        assert {place: child for place, child in children.items() if child} == alike
 
 
 def test_trees_of_one_shape_share_their_mask_whatever_their_tokens():

@@ -37,7 +37,7 @@ def test_what_is_so_is_found():
 @given(measurements, st.integers(1, 200), st.integers(0, 9000))
 def test_costs_of_many_counts_of_rows_are_those_of_each(measured, most, cached):
     costs = Costs.fit(measured)
-    assert costs.forwards(most, cached) == [costs.forward(rows, cached) for rows in range(1, most + 1)]
+    assert costs.forwards(most, cached).tolist() == [costs.forward(rows, cached) for rows in range(1, most + 1)]
 
 
 @given(measurements)

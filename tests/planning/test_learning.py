@@ -34,14 +34,14 @@ def test_an_average_forgets_and_a_belief_fills_the_gap():
 @given(experiences, st.floats(0.0, 1.0), st.integers(1, 30))
 def test_beliefs_are_chances(believed, confidence, depth):
     acceptance = experience(believed).acceptance
-    assert 0 <= acceptance.of_guess(confidence) <= 1
+    assert 0 <= acceptance.of_guesses([confidence])[0] <= 1
     assert all(0 <= chance <= 1 for chance in acceptance.at_depths(depth))
     assert len(acceptance.at_depths(depth)) == depth
 
 
 def test_a_stranger_is_believed_what_it_says_and_trusted_step_by_step():
     acceptance = Acceptance()
-    assert acceptance.of_guess(0.42) == 0.42
+    assert acceptance.of_guesses([0.42])[0] == 0.42
     assert acceptance.at_depths(3) == [FIRST_BELIEF] * 3
     depths = [acceptance.max_depth]
     for _ in range(4):
@@ -57,9 +57,9 @@ def test_frequencies_are_learnt_class_by_class_and_depth_by_depth():
     for number in range(400):
         reached = (0, 1, 3, 3)[number % 4]
         acceptance.learn([(0.9, number % 2 == 0), (0.05, number % 4 == 0)], reached, min(reached + 1, 3))
-    assert acceptance.of_guess(0.88) == pytest.approx(0.5, abs=0.05)
-    assert acceptance.of_guess(0.06) == pytest.approx(0.25, abs=0.05)
-    assert acceptance.of_guess(0.6) == 0.6
+    assert acceptance.of_guesses([0.88])[0] == pytest.approx(0.5, abs=0.05)
+    assert acceptance.of_guesses([0.06])[0] == pytest.approx(0.25, abs=0.05)
+    assert acceptance.of_guesses([0.6])[0] == 0.6
     assert acceptance.at_depths(4) == pytest.approx([3 / 4, 2 / 3, 1.0, 1.0], abs=0.05)
 
 
@@ -68,10 +68,10 @@ def test_bad_luck_is_forgotten_where_nothing_more_is_seen():
     acceptance = Acceptance()
     for _ in range(30):
         acceptance.learn([(0.4, False)], 1, 2)
-    assert acceptance.of_guess(0.4) < 0.15 > acceptance.at_depths(2)[1]
+    assert acceptance.of_guesses([0.4])[0] < 0.15 > acceptance.at_depths(2)[1]
     for _ in range(500):
         acceptance.learn([(0.9, True)], 1, 1)
-    assert acceptance.of_guess(0.4) > 0.3
+    assert acceptance.of_guesses([0.4])[0] > 0.3
     assert acceptance.at_depths(2)[1] > 0.8
 
 

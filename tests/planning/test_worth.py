@@ -62,13 +62,16 @@ def test_no_fixed_tree_is_more_than_a_twentieth_faster(draft, draft_forward, per
 
 @pytest.mark.parametrize(
     ("draft", "belief"),
-    [(TOO_SURE, lambda self, confidence: 1.0), (GOOD, lambda self, confidence: confidence / 4)],
+    [
+        (TOO_SURE, lambda self, confidences: [1.0 for _ in confidences]),
+        (GOOD, lambda self, confidences: [each / 4 for each in confidences]),
+    ],
     ids=["credulous", "sceptical"],
 )
 def test_a_plan_that_misjudges_guesses_would_be_noticed(
     draft: tuple[float, float], belief: Callable, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Acceptance, "of_guess", belief)
+    monkeypatch.setattr(Acceptance, "of_guesses", belief)
     assert against_fixed(draft, machine(0.05, 0.02)) < 0.95
 
 

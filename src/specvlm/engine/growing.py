@@ -10,7 +10,7 @@ from torch import Tensor
 
 from specvlm.engine.caches.kv_cache import KVCache
 from specvlm.engine.decoder import Decoder
-from specvlm.engine.literals import child_flags, flags, longs
+from specvlm.engine.literals import flags, longs
 from specvlm.engine.tree import DraftTree, Growth, TreeShape
 
 
@@ -36,7 +36,8 @@ class Grown:
         on_path = [self.numbers[node] for node in path]
         if self.growth is not None:
             self.growth.judged(self.numbers, on_path)
-        return [index for index, number in enumerate(self.fed) if number in on_path]
+        right = set(on_path)
+        return [index for index, number in enumerate(self.fed) if number in right]
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,14 @@ class Grower:
         root = position + len(text) - 1
         logits = self._step(text, list(range(position, root + 1)), None)[-1:]
         parents, tokens, fed, num_forwards = growth.parents, growth.tokens, list[int](), 1
-        branches = {0: b""}  # for each fed node, a flag for each that was fed no later: is it on the node's branch?
+        branches = {0: 0}  # for each fed node, a bit for each that was fed no later: is it on the node's branch?
         while frontier := growth.extend(logits):
-            for node in frontier:
-                branches[node] = child_flags(branches[parents[node]], len(fed))
-                fed.append(node)
             # A guess sees the prompt, the answer, its own ancestors and itself.
-            sees = tuple(branches[node] for node in frontier)
-            positions = [root + branch.count(1) for branch in sees]
-            is_chain = len(sees) == 1 and 0 not in sees[0]
+            sees = tuple([1 << place | branches[parents[node]] for place, node in enumerate(frontier, len(fed))])
+            branches.update(zip(frontier, sees, strict=True))
+            fed += frontier
+            positions = [root + branch.bit_count() for branch in sees]
+            is_chain = len(sees) == 1 and sees[0].bit_count() == len(fed)
             logits = self._step([tokens[node] for node in frontier], positions, None if is_chain else flags(sees))
             num_forwards += 1
         return Grown(*growth.finish(), fed, growth, num_forwards)

@@ -16,17 +16,13 @@ def longs(numbers: Sequence[int] | Sequence[Sequence[int]]) -> Int[Tensor, "..."
     return torch.from_numpy(np.array(numbers, np.int64))
 
 
-def child_flags(parent: bytes, place: int) -> bytes:
-    """A branch as flags, one for each node up to its own last one: that of the node at `place`, from its parent's."""
-    return parent.ljust(place, b"\0") + b"\1"
-
-
 @lru_cache(maxsize=1024)
-def flags(rows: tuple[bytes, ...]) -> Bool[Tensor, "rows columns"]:
-    """One row or more, filled up with False to the length of the last one: a byte of 1 is True, one of 0 is False.
+def flags(rows: tuple[int, ...]) -> Bool[Tensor, "rows columns"]:
+    """One row or more of bits, the lowest first: as many columns as the last row has bits.
 
     Cached, since trees look alike on their first levels. Do not write to it.
     """
-    columns = len(rows[-1])
-    filled = bytearray().join([row.ljust(columns, b"\0") for row in rows])
-    return torch.from_numpy(np.frombuffer(filled, np.bool_).reshape(len(rows), columns))
+    columns = rows[-1].bit_length()
+    packed = b"".join(row.to_bytes((columns + 7) // 8, "little") for row in rows)
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8).reshape(len(rows), -1), axis=1, bitorder="little")
+    return torch.from_numpy(bits[:, :columns].copy().view(np.bool_))

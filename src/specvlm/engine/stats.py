@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +75,21 @@ class Round:
         return len(self.path) - 1
 
 
+@dataclass(slots=True)
+class _Phase:
+    """Three begin in every round: a generator would take three times as long to do this."""
+
+    stats: Stats
+    name: str
+    start: float = 0.0
+
+    def __enter__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.stats.spend(self.name, self.stats.now() - self.start)
+
+
 @dataclass
 class Stats:
     """Counts and seconds of one answer. Times come from a monotonic clock that starts when the object is made.
@@ -114,17 +129,9 @@ class Stats:
         self.devices = tuple(_gpus(self.devices))
         self._times_phases = self._times_phases or not self.devices
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[object]:
         """Add the seconds spent inside to the phase `name`, one of PHASES."""
-        if not self._times_phases:
-            yield
-            return
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._spend(name, self._now() - start)
+        return _Phase(self, name) if self._times_phases else nullcontext()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -137,21 +144,21 @@ class Stats:
 
     def move(self, source: str, target: str, seconds: float) -> None:
         """Charge `seconds` that were measured inside one phase to another."""
-        self._spend(source, -seconds)
-        self._spend(target, seconds)
+        self.spend(source, -seconds)
+        self.spend(target, seconds)
 
     def charge(self, name: str, seconds: float) -> None:
         """Add to the phase `name`, and to the times, work that was done for this answer before its clock started."""
-        self._spend(name, seconds)
+        self.spend(name, seconds)
         self.ttft_seconds += seconds
         self.total_seconds += seconds
 
     def first_token(self) -> None:
-        self.ttft_seconds = self._now() - self._start
+        self.ttft_seconds = self.now() - self._start
 
     def decode_begins(self) -> None:
         """The first token is known and the drafter has seen its prompt: the clock of `decode_seconds` starts."""
-        self._decode_start = self._now()
+        self._decode_start = self.now()
 
     def add_round(self, finished: Round) -> None:
         self.rounds.append(finished)
@@ -159,7 +166,7 @@ class Stats:
 
     def finish(self, num_tokens: int) -> None:
         """Close the clocks; what no phase claimed is `other`."""
-        now = self._now()
+        now = self.now()
         self.num_tokens = num_tokens
         self.total_seconds = now - self._start
         self.decode_seconds = 0.0 if self._decode_start is None else now - self._decode_start
@@ -167,13 +174,14 @@ class Stats:
             self.phases["other"] = max(0.0, self.total_seconds - sum(self.phases.values()))
         self.peak_memory_bytes = peak_memory_bytes(self.devices)
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """When the devices have done what they were given so far."""
         if self.devices:
             self.wait(self.devices)
         return time.perf_counter()
 
-    def _spend(self, name: str, seconds: float) -> None:
+    def spend(self, name: str, seconds: float) -> None:
+        """Add seconds to a phase, if phases are timed."""
         if self._times_phases:
             self.phases[name] = self.phases.get(name, 0.0) + seconds
 

@@ -21,7 +21,7 @@ from math import isnan
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from specvlm.engine.literals import child_flags, flags
+from specvlm.engine.literals import flags
 
 NEVER = float("-inf")
 """The log-probability of what can't be."""
@@ -47,12 +47,9 @@ class DraftTree:
         """True where the row's node may attend to the column's node: itself and its ancestors. Do not write to it."""
         return ancestor_mask(self.parents)
 
-    def children(self) -> list[dict[int, int]]:
-        """For every node, its children by token."""
-        children: list[dict[int, int]] = [{} for _ in self.tokens]
-        for node in range(1, len(self.tokens)):
-            children[self.parents[node]][self.tokens[node]] = node
-        return children
+    def children(self) -> dict[tuple[int, int], int]:
+        """Each node by its parent and its token; of two that are alike, the later one."""
+        return dict(zip(zip(self.parents, self.tokens, strict=True), range(len(self)), strict=True))
 
 
 @lru_cache(maxsize=256)
@@ -66,9 +63,9 @@ def _depths(parents: tuple[int, ...]) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def ancestor_mask(parents: tuple[int, ...]) -> Bool[Tensor, "nodes nodes"]:
     """Row i is True at i and at all its ancestors. Cached, since a fixed template asks for the same one every round."""
-    rows: list[bytes] = []
+    rows: list[int] = []
     for node, parent in enumerate(parents):
-        rows.append(child_flags(b"" if parent < 0 else rows[parent], node))
+        rows.append(1 << node | (0 if parent < 0 else rows[parent]))
     return flags(tuple(rows))
 
 
@@ -186,6 +183,16 @@ def likeliest(
     """
     log_probs, tokens = _of_best(logits, count)
     return log_probs.nan_to_num_(NEVER, float("inf"), NEVER), tokens
+
+
+def most_confident(logits: Float[Tensor, "rows vocab"], count: int) -> tuple[list[list[float]], list[list[int]]]:
+    """Probabilities of the `count` likeliest tokens of each row, best first, and which they are.
+
+    Logits that overflow make no guess likely.
+    """
+    probabilities, tokens = logits.float().softmax(-1).topk(count, dim=-1)
+    rows = [[0.0] * count if isnan(row[0]) else row for row in probabilities.tolist()]
+    return rows, tokens.tolist()
 
 
 def _likeliest(logits: Float[Tensor, "rows vocab"], count: int) -> tuple[list[list[float]], list[list[int]]]:

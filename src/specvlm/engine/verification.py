@@ -55,7 +55,7 @@ def verify(
         if token is None:
             return Undecided(path)
         tokens = (*tokens, token)
-        child = children[path[-1]].get(token)
+        child = children.get((path[-1], token))
         if stop(tokens) or child is None:
             return Verdict(path, token)
         path = (*path, child)

@@ -42,32 +42,36 @@ class Acceptance:
         """How deep to guess at most: a draft that nobody knows is trusted step by step."""
         return max(FIRST_DEPTH, 2 * len(self.by_depth))
 
-    def of_guess(self, confidence: float) -> float:
-        """The chance that a guess is right whose parent is. `confidence` is the draft's probability of it."""
-        return self.by_confidence[bisect_right(CONFIDENCES, confidence)].value(confidence, PRIOR)
+    def of_guesses(self, confidences: Iterable[float]) -> list[float]:
+        """The chance of each guess to be right if its parent is. Its confidence is the draft's probability of it."""
+        known = self.by_confidence
+        # `Average.value` written out: a plan asks for a hundred of them in a round.
+        return [
+            (of_class.total + PRIOR * each) / (of_class.weight + PRIOR)
+            for each in confidences
+            for of_class in (known[bisect_right(CONFIDENCES, each)],)
+        ]
 
     def at_depths(self, num_depths: int) -> list[float]:
         """The chance that a branch goes on to a depth of 1, 2, ... if it has come to the one before.
 
         What is known of shallower depths is believed of deeper ones, where there is less experience.
         """
-        chances, belief = [], FIRST_BELIEF
-        for depth in range(num_depths):
-            if depth < len(self.by_depth):
-                belief = self.by_depth[depth].value(belief, PRIOR)
+        chances, belief = list[float](), FIRST_BELIEF
+        for average in self.by_depth[:num_depths]:
+            belief = average.value(belief, PRIOR)
             chances.append(belief)
-        return chances
+        return chances + [belief] * (num_depths - len(chances))
 
     def learn(self, guesses: Iterable[tuple[float, bool]], reached: int, offered: int) -> None:
         """From one tree: confidence in each guess whose parent was right, and whether it was; how deep the target
         followed; and how deep it could have followed, had one more guess been right."""
-        hits, trials = [0.0] * len(self.by_confidence), [0.0] * len(self.by_confidence)
+        for average in self.by_confidence:
+            average.add(0, 0)
         for confidence, right in guesses:
-            place = bisect_right(CONFIDENCES, confidence)
-            hits[place] += right
-            trials[place] += 1
-        for average, hit, trial in zip(self.by_confidence, hits, trials, strict=True):
-            average.add(hit, trial)
+            average = self.by_confidence[bisect_right(CONFIDENCES, confidence)]
+            average.total += right
+            average.weight += 1
         self.by_depth += [Average(MEMORY) for _ in range(offered - len(self.by_depth))]
         for depth, average in enumerate(self.by_depth, start=1):
-            average.add(float(depth <= reached), float(depth <= offered))
+            average.add(depth <= reached, depth <= offered)

@@ -73,12 +73,10 @@ class Costs:
         """Seconds."""
         return float(_base(self.rows, self.base, rows) + cached * (self.per_token + rows * self.per_pair))
 
-    def forwards(self, most: int, cached: int) -> list[float]:
+    def forwards(self, most: int, cached: int) -> np.ndarray:
         """Seconds of one over 1, 2, ... and so on to `most` rows."""
-        return [
-            float(base + cached * (self.per_token + rows * self.per_pair))
-            for rows, base in enumerate(_bases(self.rows, self.base, most), start=1)
-        ]
+        base, slope = _lines(self, most)
+        return base + cached * slope
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,11 @@ def _base(measured: Sequence[int], seconds: Sequence[Number], rows: int) -> Numb
 
 
 @lru_cache(maxsize=64)  # asked in every round, of the same costs all through an answer
-def _bases(measured: tuple[int, ...], seconds: tuple[Number, ...], most: int) -> tuple[Number, ...]:
-    return tuple(_base(measured, seconds, rows) for rows in range(1, most + 1))
+def _lines(costs: Costs, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of forwards over 1, 2, ... rows: seconds behind nothing, and how many more each cached token takes."""
+    rows = np.arange(1, most + 1)
+    base = [float(_base(costs.rows, costs.base, each)) for each in rows.tolist()]
+    return np.array(base), costs.per_token + rows * costs.per_pair
 
 
 def _not_negative(terms: np.ndarray, added: np.ndarray) -> tuple[float, float]:

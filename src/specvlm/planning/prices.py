@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from specvlm.planning.costs import PairCosts
@@ -20,29 +21,31 @@ HORIZON = 6
 
 @dataclass(frozen=True)
 class Prices:
-    """What the decisions of one round hang on. Times are counted in plain forwards of the target."""
+    """What the decisions of one round hang on. Time is counted in tokens: those that are to be had meanwhile."""
 
     speedup: float
-    """Tokens that are to be had elsewhere in the time of a plain forward: what time is worth."""
-    guess: tuple[float, ...]
-    """Forwards that a draft forward takes, by its rows less one."""
-    verify: tuple[float, ...]
-    """Forwards that it takes to verify a tree, by the number of its guesses: of none, 1."""
-    chances: tuple[float, ...]
+    """Tokens to be had in the time of a plain forward of the target: what time is worth."""
+    guess: list[float]
+    """What a draft forward costs, by its rows less one."""
+    verify: list[float]
+    """What it costs to verify a tree, by the number of its guesses. Beyond MAX_NODES there are none, nor costs."""
+    chances: list[float]
     """Of a branch to go on to a depth of 1, 2, ... if it has come to the one before. No tree is deeper."""
 
     @classmethod
     def now(cls, costs: PairCosts, experience: Experience, target_cached: int, draft_cached: int) -> Prices:
         verify = costs.target.forwards(1 + MAX_NODES, target_cached)
         guess = costs.draft.forwards(MAX_WIDTH, draft_cached)
-        plain = verify[0]
+        speedup = max(1.0, experience.speedup.value(1.0))
+        of_second = speedup / verify[0]
         depth = min(MAX_DEPTH, experience.acceptance.max_depth)
-        return cls(
-            speedup=max(1.0, experience.speedup.value(1.0)),
-            guess=tuple(each / plain for each in guess),
-            verify=tuple(each / plain for each in verify),
-            chances=tuple(experience.acceptance.at_depths(depth)),
-        )
+        chances = experience.acceptance.at_depths(depth)
+        of_trees = (of_second * verify).tolist()
+        return cls(speedup, (of_second * guess).tolist(), of_trees + of_trees[-1:] * HORIZON, chances)
+
+    def forwards(self, num_rows: Sequence[int], num_guesses: int) -> float:
+        """Plain forwards in the time of draft forwards of so many rows each, and of verifying what came of them."""
+        return (sum(self.guess[rows - 1] for rows in num_rows) + self.verify[num_guesses]) / self.speedup
 
     def worth_beginning(self, levels_left: int) -> float:
         """Tokens to be won by drafting at all."""
@@ -54,12 +57,15 @@ class Prices:
         `value` is the chance that the answer comes by the nodes to be fed, which are `depth` deep and whose first
         forward has so many `rows`; there are `num_nodes` guesses already that are worth verifying.
         """
+        chances = self.chances[depth : depth + min(levels_left, HORIZON)]
+        of_trees = self.verify[num_nodes + 1 : num_nodes + 1 + HORIZON]
         best = tokens = 0.0
-        chance, forwards = value, self.guess[rows - 1]
-        for level, again in enumerate(self.chances[depth : depth + min(levels_left, HORIZON)], start=1):
+        chance, spent = value, self.guess[rows - 1] - self.verify[num_nodes]
+        for again, of_tree in zip(chances, of_trees, strict=False):
             chance *= again
             tokens += chance
-            dearer = self.verify[min(num_nodes + level, MAX_NODES)] - self.verify[num_nodes]
-            best = max(best, tokens - self.speedup * (forwards + dearer))
-            forwards += self.guess[0]
+            won = tokens - spent - of_tree
+            if won > best:
+                best = won
+            spent += self.guess[0]
         return best

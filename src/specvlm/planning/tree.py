@@ -11,13 +11,14 @@ Dinkelbach, doi:10.1287/mnsc.13.7.492.)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
+from operator import sub
 from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from specvlm.engine.tree import DraftTree, Growth, TreeShape, likeliest
+from specvlm.engine.tree import DraftTree, Growth, TreeShape, most_confident
 from specvlm.planning.experience import Experience
 from specvlm.planning.prices import MAX_DEPTH, MAX_NODES, MAX_WIDTH, Prices
 
@@ -34,59 +35,67 @@ class PlannedGrowth(Growth):
         self.tokens, self.parents = [root], [-1]
         self._prices, self._experience, self._levels_left = prices, experience, levels
         self._values, self._depths, self._confidences = [1.0], [0], [1.0]
-        self._fed, self._forwards = [0], 0.0
-        self._leaves, self._ranked = list[int](), list[int]()
-        """Guesses that were not fed, and the MAX_NODES likeliest of all: the best first."""
+        self._fed, self._num_rows = [0], list[int]()
+        self._ranked = list[int]()
+        """The MAX_NODES likeliest guesses, the best first. No other, nor any guess behind it, will be verified."""
+        self._leaves = set[int]()
+        """Those that were not fed."""
+        self._num_worthy = 0
 
     def extend(self, logits: Float[Tensor, "frontier vocab"]) -> list[int]:
         self._levels_left -= 1
-        self._forwards += self._prices.guess[len(self._fed) - 1]
-        log_probs, guesses = likeliest(logits, min(CHILDREN, logits.shape[-1]))
-        first, chance_of = len(self.tokens), self._experience.acceptance.of_guess
-        for parent, confidences, row in zip(self._fed, log_probs.exp().tolist(), guesses.tolist(), strict=True):
+        self._num_rows.append(len(self._fed))
+        first = len(self.tokens)
+        confidences, guesses = most_confident(logits, min(CHILDREN, logits.shape[-1]))
+        chances, depths, values = self._experience.acceptance.of_guesses, self._depths, self._values
+        for parent, row, of_row in zip(self._fed, guesses, confidences, strict=True):
             self.tokens += row
             self.parents += [parent] * len(row)
-            self._depths += [self._depths[parent] + 1] * len(row)
-            self._confidences += confidences
-            value = self._values[parent]
-            self._values += [value * chance_of(confidence) for confidence in confidences]
-        new = range(first, len(self.tokens))
-        self._leaves, self._ranked = self._best(self._leaves, new), self._best(self._ranked, new)[:MAX_NODES]
+            depths += [depths[parent] + 1] * len(row)
+            self._confidences += of_row
+            value = values[parent]
+            values += [value * chance for chance in chances(of_row)]
+        self._rank(range(first, len(self.tokens)))
+        self._num_worthy = self._worthy()
         self._fed = self._next() if self._levels_left else []
         return list(self._fed)
 
-    def _best(self, ranked: list[int], new: range) -> list[int]:
-        """Both together, the likeliest first; among equals the older, so that a parent always comes before its child.
-        (Sorting keeps the order of equals, and takes little time where most are in order.)"""
-        return sorted([*ranked, *new], key=self._values.__getitem__, reverse=True)
+    def _rank(self, new: range) -> None:
+        """The likeliest first; among equals the older, so that a parent always comes before its child. (Sorting keeps
+        the order of equals, and takes little time where most are in order.)"""
+        self._leaves.update(new)
+        self._ranked = sorted([*self._ranked, *new], key=self._values.__getitem__, reverse=True)[:MAX_NODES]
 
     def _next(self) -> list[int]:
         """The leaves to feed, or none if no forward pays any more."""
-        prices, leaves = self._prices, self._leaves[:MAX_WIDTH]
-        gains = accumulate(self._values[leaf] * prices.chances[self._depths[leaf]] for leaf in leaves)
-        net = [gain - prices.speedup * prices.guess[more] for more, gain in enumerate(gains)]
+        prices, values, depths = self._prices, self._values, self._depths
+        leaves = list(islice(filter(self._leaves.__contains__, self._ranked), MAX_WIDTH))
+        if not leaves:
+            return []
+        gains = accumulate([values[leaf] * prices.chances[depths[leaf]] for leaf in leaves])
+        net = list(map(sub, gains, prices.guess))
         rows = 1 + net.index(max(net))
         chosen = leaves[:rows]
-        value = sum(self._values[leaf] for leaf in chosen)
-        if prices.worth(value, self._depths[chosen[0]], rows, len(self._worthy()), self._levels_left) <= 0:
+        value = sum(map(values.__getitem__, chosen))
+        if prices.worth(value, depths[chosen[0]], rows, self._num_worthy, self._levels_left) <= 0:
             return []
-        self._leaves = self._leaves[rows:]
+        self._leaves.difference_update(chosen)
         return sorted(chosen)
 
-    def _worthy(self) -> list[int]:
-        """The guesses that are worth verifying, one at least, or nothing would be learnt. The likeliest ones form a
-        tree: none is likelier than its parent."""
-        nodes, prices = self._ranked, self._prices
-        values = accumulate(map(self._values.__getitem__, nodes))
-        gains = [value - prices.speedup * prices.verify[count] for count, value in enumerate(values, start=1)]
-        return nodes[: 1 + gains.index(max(gains))]
+    def _worthy(self) -> int:
+        """How many guesses are worth verifying: the likeliest, which form a tree, since none is likelier than its
+        parent. One at least, or nothing would be learnt."""
+        values = accumulate(map(self._values.__getitem__, self._ranked))
+        gains = list(map(sub, values, islice(self._prices.verify, 1, None)))
+        return 1 + gains.index(max(gains))
 
     def finish(self) -> tuple[DraftTree, list[int]]:
-        chosen = [0, *sorted(self._worthy())]
+        chosen = [0, *sorted(self._ranked[: self._num_worthy])]
         number = {node: new for new, node in enumerate(chosen)}
         number[-1] = -1
-        tokens = tuple(self.tokens[node] for node in chosen)
-        return DraftTree(tokens, tuple(number[self.parents[node]] for node in chosen)), chosen
+        tokens, parents = self.tokens, self.parents
+        of_tree = DraftTree(tuple([tokens[node] for node in chosen]), tuple([number[parents[node]] for node in chosen]))
+        return of_tree, chosen
 
     def judged(self, nodes: Sequence[int], path: Sequence[int]) -> None:
         right = set(path)
@@ -94,7 +103,7 @@ class PlannedGrowth(Growth):
         deepest = max((self._depths[node] for node in offered), default=0)
         guesses = [(self._confidences[node], node in right) for node in offered]
         self._experience.acceptance.learn(guesses, len(path) - 1, deepest)
-        self._experience.settle(len(path), self._forwards + self._prices.verify[len(nodes) - 1])
+        self._experience.settle(len(path), self._prices.forwards(self._num_rows, len(nodes) - 1))
 
 
 @final
@@ -120,7 +129,7 @@ class PlannedTree(TreeShape):
             return None
         prices, purse = self._prices(), self._experience.purse
         levels = min(max_depth, self._max_depth, len(prices.chances))
-        price = prices.guess[0] + prices.verify[1] - 1
+        price = prices.forwards([1], 1) - 1
         if not purse.allows(price):
             self._experience.settle(1, 1.0)
             return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -178,7 +177,7 @@ class TreeCache(KVCache):
         """
         if not 0 <= num_nodes <= self.length:
             raise ValueError(f"can't choose among the last {num_nodes} positions of a cache that holds {self.length}")
-        if any(a >= b for a, b in pairwise((-1, *path, num_nodes))):
+        if list(path) != sorted({*path}) or (path and not 0 <= path[0] <= path[-1] < num_nodes):
             raise ValueError(f"a path must increase within 0..{num_nodes - 1}, not {list(path)}")
         start = self.length - num_nodes
         still = not path or path[-1] == len(path) - 1

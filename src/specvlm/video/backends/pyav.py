@@ -19,7 +19,7 @@ from jaxtyping import Int64, UInt8
 from specvlm.errors import VideoError
 from specvlm.video.files.clock import Told, presented
 from specvlm.video.files.container import VideoFile, demuxed
-from specvlm.video.files.packets import Packet, Scan, entries, plan, timeline
+from specvlm.video.files.packets import Packet, Scan, entries, needed, plan, timeline
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Timeline
 
@@ -31,8 +31,9 @@ def read(
     shown = scan.shown()
     rows = {shown[place].pts: row for row, place in enumerate(places)}
     hopping, straight = (tuple(plan(scan.packets, rows, starts)) for starts in (entries(scan.packets), []))
-    for runs in dict.fromkeys((hopping, straight)):
-        frames = _decode_runs(source, scan, runs, rows)
+    few, all_of_them = needed(scan.packets, rows), frozenset(range(len(scan.packets)))
+    for runs, fed in dict.fromkeys([(hopping, few), (hopping, all_of_them), (straight, all_of_them)]):
+        frames = _decode_runs(source, scan, runs, fed, rows)
         if frames is not None:
             return frames
     return None
@@ -95,9 +96,10 @@ def read_surveyed(
 
 
 def _decode_runs(
-    source: VideoFile, scan: Scan, runs: Iterable[range], rows: Mapping[int, int]
+    source: VideoFile, scan: Scan, runs: Iterable[range], fed: frozenset[int], rows: Mapping[int, int]
 ) -> UInt8[np.ndarray, "chosen H W 3"] | None:
-    """The frames shown at the ticks in `rows`, in those rows. None if a run doesn't yield what its packets promise."""
+    """The frames shown at the ticks in `rows`, in those rows, by decoding the packets of `runs` that are `fed`. None if
+    one doesn't yield what it promises."""
     places = {(packet.pts, packet.size): place for place, packet in enumerate(scan.packets)}
     gallery = Gallery(len(rows), source.name)
     with ExitStack() as stack:
@@ -110,12 +112,13 @@ def _decode_runs(
                 container, stream = stack.enter_context(source.opened())
                 packets = islice(demuxed(container, stream), run.start, None)
             entry = scan.packets[run.start].pts if run.start else None
-            promised = {packet.pts for packet in scan.packets[run.start : run.stop] if packet.is_shown}
+            promised = {scan.packets[place].pts for place in run if place in fed and scan.packets[place].is_shown}
             if entry is not None:
                 # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
                 promised = {tick for tick in promised if tick is not None and tick >= entry}
             latest: int | None = None
-            for frame in _Decoder(stream).frames(islice(packets, len(run))):
+            asked = (packet for place, packet in zip(run, packets, strict=False) if place in fed)
+            for frame in _Decoder(stream).frames(asked):
                 if latest is not None and frame.pts is not None and frame.pts <= latest:
                     return None  # the decoder knows the order: it is the times that are false
                 latest = frame.pts

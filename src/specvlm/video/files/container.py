@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from specvlm.errors import SpecVLMError, VideoError, brief
 from specvlm.video.files.packets import Packet, Scan, hide_unreachable, longest_step
+from specvlm.video.files.spare import Kind, reader, spare
 from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
 
 READ_SIZE = 1 << 17
@@ -101,12 +102,13 @@ class VideoFile:
 
     def scan(self) -> Scan:
         """Read every packet, decode none."""
-        packets: list[Packet] = []
+        packets, kinds = list[Packet](), list[Kind]()
         cut_short, damage, start, end = False, None, 0.0, 0.0
         with self.opened() as (container, stream):
             stream_index = stream.index
             is_picture = container.format.name.endswith("_pipe")
             hides_frames = stream.codec_context.name == "vp8"
+            kind_of = reader(stream.codec_context.name, stream.codec_context.extradata or b"")
             try:
                 # All streams, since the duration in the header is that of the longest.
                 for packet in demuxed(container):
@@ -120,6 +122,7 @@ class VideoFile:
                         packets.append(
                             Packet(packet.pts, packet.dts, packet.size, duration, packet.is_keyframe, is_shown)
                         )
+                        kinds.append(kind_of(bytes(packet)))
                         cut_short = packet.is_corrupt
             except FFmpegError as error:
                 damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
@@ -136,6 +139,10 @@ class VideoFile:
             damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
         if damage is None and cut_short:
             damage = f"its last frame is cut short, at {end:.2f} s"
+        packets = [
+            packet._replace(is_spare=each and not packet.is_key)
+            for packet, each in zip(packets, spare(kinds), strict=False)
+        ]
         reachable = hide_unreachable(packets)
         num_hidden = sum(
             before.is_shown and not after.is_shown for before, after in zip(packets, reachable, strict=True)

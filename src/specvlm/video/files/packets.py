@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -25,7 +25,8 @@ LONGEST_SPAN = 2**53
 
 
 class Packet(NamedTuple):
-    """A coded frame. Times are in ticks of the stream's time base; `is_shown` unless nothing visible comes of it."""
+    """A coded frame. Times are in ticks of the stream's time base; `is_shown` unless nothing visible comes of it;
+    `is_spare` if no other frame is decoded from it."""
 
     pts: int | None
     dts: int | None
@@ -33,6 +34,7 @@ class Packet(NamedTuple):
     duration: int = 0
     is_key: bool = False
     is_shown: bool = True
+    is_spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,19 @@ def plan(packets: Sequence[Packet], wanted: Iterable[int], starts: Sequence[int]
         else:
             runs[-1] = range(last.start, max(last.stop, ordinals[tick] + 1))
     return [run for run in runs if run]
+
+
+def needed(packets: Sequence[Packet], wanted: Container[int]) -> frozenset[int]:
+    """Ordinals of the packets to decode for the frames shown at the ticks `wanted`: all but spare ones.
+
+    What comes right behind a wanted one is decoded too: it may be the other field of the same frame.
+    """
+    is_wanted = [packet.pts in wanted for packet in packets]
+    is_behind = [False, *is_wanted[:-1]]
+    kept = zip(packets, is_wanted, is_behind, strict=True)
+    return frozenset(
+        ordinal for ordinal, (packet, *close) in enumerate(kept) if any(close) or packet.is_key or not packet.is_spare
+    )
 
 
 def presentation(told: Sequence[int | None], step: int) -> tuple[list[int], list[int]]:

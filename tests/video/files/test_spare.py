@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.video_zoo import indices_of, write
 
 from specvlm import video
 from specvlm.video.files.container import VideoFile
 from specvlm.video.files.packets import Packet, Scan, needed
 from specvlm.video.files.spare import ALONE, REFERRED_TO, Kind, behind_lengths, behind_start_codes, reader, spare
+from video_zoo import indices_of, write
 
 X264 = {"bf": "3", "g": "15", "sc_threshold": "0"}
 X265 = "log-level=error:keyint=16:min-keyint=16:bframes=4:b-adapt=0:scenecut=0"

@@ -3,8 +3,9 @@
 1. **Scan**: read all packets without decoding any. Headers lie about frame counts and rates; packets know when
    each frame is shown and where decoding can start.
 2. **Choose** frames by their exact times.
-3. **Decode** from the nearest keyframe on, seeking over what isn't needed. All that comes out is compared with what
-   the packets promised, so the frames are those of a decode from start to end.
+3. **Decode** from the nearest keyframe on, seeking over what isn't needed, and leaving out frames that nobody asked for
+   and that no other frame is decoded from. All that comes out is compared with what the packets promised, so the frames
+   are those of a decode from start to end.
 4. Where packets don't tell (no timestamps, damage, keyframes that are none), decode **everything** to learn which
    frames exist, and then once more to pick them. Slower, always right, and no more memory than the frames chosen.
 

@@ -101,7 +101,7 @@ def compared(script: str, before: Path, after: Path, turns: int) -> Iterator[Com
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure another build of specvlm and this one, in turns.")
-    parser.add_argument("script", choices=("host_time", "decoding"))
+    parser.add_argument("script", choices=("host_time", "decoding", "reading"))
     parser.add_argument("before", type=Path, help="the source folder of the other build")
     parser.add_argument("--after", type=Path, default=OWN, help="that of the one it is compared with (default: this)")
     parser.add_argument("--turns", type=int, default=9)

@@ -1,16 +1,22 @@
-"""Options: every knob of one answer, checked when it is made."""
+"""Options: every knob of one answer, checked when it is made.
+
+A field's type and its text stand in its annotation, and PyTorch is imported when the first answer is asked for: so the
+command line makes its options of the fields themselves, and its help waits for nothing.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
 from specvlm.errors import OptionError, brief
-from specvlm.prompts.prompt import PositionPolicy
-from specvlm.pruning import Pruner, make_pruner
+from specvlm.prompts.policy import PositionPolicy
+
+if TYPE_CHECKING:
+    from specvlm.engine.tree import TreeShape
+    from specvlm.pruning import Pruner
 
 Plan = Literal["fixed", "auto"]
 TreeName = Literal["dynamic", "paper", "chain"]
@@ -26,84 +32,108 @@ class Options:
     Errors: OptionError, naming the option, the value and what would be right.
     """
 
-    num_frames: int | None = None
-    """Frames taken evenly from the video (default 32 when `fps` isn't given either)."""
-    fps: float | None = None
-    """Frames per second taken from the video, instead of `num_frames`."""
-    source_fps: float | None = None
-    """Frames per second at which pictures were taken: for a folder or list of them, which doesn't say (a video file
-    does)."""
-    min_pixels: int | None = None
-    """Frames are enlarged to at least this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
-    max_pixels: int | None = None
-    """Frames are shrunk to at most this many pixels (Qwen-VL; default: as the checkpoint's processor does)."""
-    total_pixels: int | None = None
-    """Most pixels of all frames of a video together, as qwen-vl-utils counts them (Qwen-VL; default: no bound)."""
-    more_videos: tuple[Any, ...] = ()
-    """More videos for the same question, behind the first (Qwen-VL)."""
-    images: tuple[Any, ...] = ()
-    """Images for the same question, behind the videos (Qwen-VL)."""
-    system: str | None = None
-    """System prompt, in front of the conversation; an empty one is an empty turn (default: as the chat template has
-    it)."""
-    history: tuple[tuple[str, str], ...] = ()
-    """Earlier questions about this video and their answers."""
+    num_frames: Annotated[
+        int | None, "Frames taken evenly from the video (default 32 when `fps` isn't given either)."
+    ] = None
+    fps: Annotated[float | None, "Frames per second taken from the video, instead of `num_frames`."] = None
+    source_fps: Annotated[
+        float | None,
+        "Frames per second at which pictures were taken: for a folder or list of them, which doesn't say (a video "
+        "file does).",
+    ] = None
+    min_pixels: Annotated[
+        int | None,
+        "Frames are enlarged to at least this many pixels (Qwen-VL; default: as the checkpoint's processor does).",
+    ] = None
+    max_pixels: Annotated[
+        int | None,
+        "Frames are shrunk to at most this many pixels (Qwen-VL; default: as the checkpoint's processor does).",
+    ] = None
+    total_pixels: Annotated[
+        int | None,
+        "Most pixels of all frames of a video together, as qwen-vl-utils counts them (Qwen-VL; default: no bound).",
+    ] = None
+    more_videos: Annotated[tuple[Any, ...], "More videos for the same question, behind the first (Qwen-VL)."] = ()
+    images: Annotated[tuple[Any, ...], "Images for the same question, behind the videos (Qwen-VL)."] = ()
+    system: Annotated[
+        str | None,
+        "System prompt, in front of the conversation; an empty one is an empty turn (default: as the chat template "
+        "has it).",
+    ] = None
+    history: Annotated[tuple[tuple[str, str], ...], "Earlier questions about this video and their answers."] = ()
 
-    pruner: str | Pruner = "frames"
-    """Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`."""
-    pruning_ratio: float | None = None
-    """Fraction of the video tokens that the draft never sees (default: 0.9, or as the plan finds best)."""
-    positions: PositionPolicy | None = None
-    """Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up (default: as the
-    model's family does best)."""
-    prune_images: bool = False
-    """Prune images too, each like a video of one frame."""
-    vision: VisionPolicy = "auto"
-    """How the draft sees: `shared`, through the target's eyes, if both have the same vision tower; `spared`, with its
-    own tower on the frames of kept tokens alone; `full`, on all frames; `auto`: shared if possible, else spared."""
-    self_scope: SelfScope = "prompt"
-    """What a target that is its own draft keeps: the same tokens everywhere (`prompt`), or in each layer and head those
-    that it looks at there (`head`)."""
-    plan: Plan = "fixed"
-    """`fixed`: every tree as `tree` says. `auto`: pruning ratio and trees as they pay best on this machine, by what
-    forwards cost here (measured at first use, and kept on disk) and by what guesses have been worth so far; and no
-    guesses where they don't pay."""
-    tree: TreeName | TreeShape | Sequence[Sequence[int]] = "dynamic"
-    """The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]]."""
-    depth: int | None = None
-    """Most levels of the draft tree (default: 6 of the dynamic tree, 5 of the others)."""
-    num_nodes: int | None = None
-    """Node budget of the dynamic tree (default 12)."""
-    width: int | None = None
-    """Branches at each level of the dynamic tree (default 2)."""
+    pruner: Annotated[
+        str | Pruner,
+        "Which video tokens the draft keeps: a name from `specvlm pruners`, alone or as `name(option=value)`.",
+    ] = "frames"
+    pruning_ratio: Annotated[
+        float | None,
+        "Fraction of the video tokens that the draft never sees (default: 0.9, or as the plan finds best).",
+    ] = None
+    positions: Annotated[
+        PositionPolicy | None,
+        "Where the draft's kept tokens stand: at their `original` positions, or `compact`, closed up (default: as the "
+        "model's family does best).",
+    ] = None
+    prune_images: Annotated[bool, "Prune images too, each like a video of one frame."] = False
+    vision: Annotated[
+        VisionPolicy,
+        "How the draft sees: `shared`, through the target's eyes, if both have the same vision tower; `spared`, with "
+        "its own tower on the frames of kept tokens alone; `full`, on all frames; `auto`: shared if possible, else "
+        "spared.",
+    ] = "auto"
+    self_scope: Annotated[
+        SelfScope,
+        "What a target that is its own draft keeps: the same tokens everywhere (`prompt`), or in each layer and head "
+        "those that it looks at there (`head`).",
+    ] = "prompt"
+    plan: Annotated[
+        Plan,
+        "`fixed`: every tree as `tree` says. `auto`: pruning ratio and trees as they pay best on this machine, by "
+        "what forwards cost here (measured at first use, and kept on disk) and by what guesses have been worth so "
+        "far; and no guesses where they don't pay.",
+    ] = "fixed"
+    tree: Annotated[
+        TreeName | TreeShape | Sequence[Sequence[int]],
+        "The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]].",
+    ] = "dynamic"
+    depth: Annotated[
+        int | None,
+        "Most levels of the draft tree (default: 6 of the dynamic tree, 5 of the others).",
+    ] = None
+    num_nodes: Annotated[int | None, "Node budget of the dynamic tree (default 12)."] = None
+    width: Annotated[int | None, "Branches at each level of the dynamic tree (default 2)."] = None
 
-    max_new_tokens: int = 256
-    """Most tokens of an answer."""
-    do_sample: bool | None = None
-    """Draw each token from the target's distribution, or always take the likeliest one."""
-    temperature: float | None = None
-    """Flattens (above 1) or sharpens (below 1) the distribution that is drawn from."""
-    top_k: int | None = None
-    """Draw among this many of the likeliest tokens; 0: among all."""
-    top_p: float | None = None
-    """Draw among the likeliest tokens that together have this probability."""
-    min_p: float | None = None
-    """Draw among tokens at least this likely, relative to the likeliest one."""
-    repetition_penalty: float | None = None
-    """Above 1 makes tokens that are in the prompt or the answer already less likely."""
-    stop: tuple[str, ...] = ()
-    """Strings that end the answer."""
-    seed: int | None = None
-    """Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does)."""
+    max_new_tokens: Annotated[int, "Most tokens of an answer."] = 256
+    do_sample: Annotated[
+        bool | None, "Draw each token from the target's distribution, or always take the likeliest one."
+    ] = None
+    temperature: Annotated[
+        float | None, "Flattens (above 1) or sharpens (below 1) the distribution that is drawn from."
+    ] = None
+    top_k: Annotated[int | None, "Draw among this many of the likeliest tokens; 0: among all."] = None
+    top_p: Annotated[float | None, "Draw among the likeliest tokens that together have this probability."] = None
+    min_p: Annotated[float | None, "Draw among tokens at least this likely, relative to the likeliest one."] = None
+    repetition_penalty: Annotated[
+        float | None, "Above 1 makes tokens that are in the prompt or the answer already less likely."
+    ] = None
+    stop: Annotated[tuple[str, ...], "Strings that end the answer."] = ()
+    seed: Annotated[
+        int | None,
+        "Seed of the answer's own random generator (default: torch's global one is drawn from, as `generate` does).",
+    ] = None
 
-    rounds: RoundPolicy | None = None
-    """Where rounds are played: on the `device`, by tensors alone, where models and options allow it, or on the `host`
-    (default: the device where the target is on CUDA). Answers are the same."""
-    strict: bool = False
-    """Decide what is too close to call, when several tokens are verified at once, by a forward over one token as plain
-    decoding does it: for bfloat16 and float16, where the two may round differently (greedy answers only)."""
-    prefill_chunk: int | None = None
-    """Most prompt tokens in one forward (default: all of them)."""
+    rounds: Annotated[
+        RoundPolicy | None,
+        "Where rounds are played: on the `device`, by tensors alone, where models and options allow it, or on the "
+        "`host` (default: the device where the target is on CUDA). Answers are the same.",
+    ] = None
+    strict: Annotated[
+        bool,
+        "Decide what is too close to call, when several tokens are verified at once, by a forward over one token as "
+        "plain decoding does it: for bfloat16 and float16, where the two may round differently (greedy answers only).",
+    ] = False
+    prefill_chunk: Annotated[int | None, "Most prompt tokens in one forward (default: all of them)."] = None
 
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.fps is not None:
@@ -165,10 +195,14 @@ class Options:
         return 0.9 if self.pruning_ratio is None else self.pruning_ratio
 
     def make_pruner(self) -> Pruner:
+        from specvlm.pruning import make_pruner
+
         return make_pruner(self.pruner)
 
     def tree_shape(self) -> TreeShape:
         """The shape that `tree`, `depth`, `num_nodes` and `width` describe together."""
+        from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
+
         if self.tree != "dynamic":
             for name in ("num_nodes", "width"):
                 if getattr(self, name) is not None:

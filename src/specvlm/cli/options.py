@@ -1,27 +1,26 @@
 """Options that several commands share.
 
-Those of one answer are read from the source of `specvlm.Options`, which is not imported: a field added there is an
-option of every command by itself, and neither --help nor a mistyped option waits for PyTorch.
+Those of one answer are the fields of `specvlm.Options`: one added there is an option of every command by itself.
+Neither --help nor a mistyped option waits for PyTorch.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from importlib.resources import files
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, final, get_args, get_origin, get_type_hints
 
 import typer
 
+from specvlm.answering.options import Options
 from specvlm.cli.screen import silence, waiting
 from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
-    from specvlm.answering.options import Options
     from specvlm.pipeline import SpecVLM
 
 Json = Annotated[
@@ -140,37 +139,30 @@ class Models(Bundle):
             return vlm
 
 
-KINDS = {
-    "int": int,
-    "float": float,
-    "bool": bool,
-    "str": str,
-    "tuple[str, ...]": list[str],
-    "tuple[Any, ...]": list[str],
-}
-"""What the command line makes of an option's type; anything else is text, which the library understands or refuses."""
+NO_TEXT = {"Pruner": object, "TreeShape": object}
+"""Types among the annotations that come with PyTorch: objects of Python, which no command line can give."""
 
 ONLY_IN_PYTHON = ("history",)
 """Options that no flat text can carry."""
 
 
 def _options_of_an_answer() -> Iterator[inspect.Parameter]:
-    source = files("specvlm.answering").joinpath("options.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Options":
-            for field, after in pairwise(node.body):
-                if not isinstance(field, ast.AnnAssign) or ast.unparse(field.target) in ONLY_IN_PYTHON:
-                    continue
-                kind = KINDS.get(ast.unparse(field.annotation).removesuffix(" | None"), str)
-                default = None if field.value is None else ast.literal_eval(field.value)
-                yield _option(ast.unparse(field.target), kind, default, "Answer", _docstring(after))
+    hints = get_type_hints(Options, localns=NO_TEXT, include_extras=True)
+    for field in fields(Options):
+        if field.name not in ONLY_IN_PYTHON:
+            kind, text = get_args(hints[field.name])
+            yield _option(field.name, _kind(kind), field.default, "Answer", text)
 
 
-def _docstring(node: ast.stmt) -> str:
-    """The text of a string that stands by itself; empty for any other statement."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        return inspect.cleandoc(node.value.value).replace("\n", " ")
-    return ""
+def _kind(hint: Any) -> Any:
+    """What the command line makes of an option's type. Words, and several types at once, are text, which the library
+    understands or refuses."""
+    kinds = (
+        [each for each in get_args(hint) if each is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    )
+    if len(kinds) > 1 or get_origin(kinds[0]) is Literal:
+        return str
+    return list[str] if get_origin(kinds[0]) is tuple else kinds[0]
 
 
 @final
@@ -181,8 +173,6 @@ class Answer(Bundle):
 
     def options(self) -> Options:
         """Errors: OptionError."""
-        from specvlm.answering.options import Options
-
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.items()
         }

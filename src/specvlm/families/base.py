@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixi
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.decoder import HFDecoder
-from specvlm.prompts.prompt import PositionPolicy, Prompt
+from specvlm.prompts.policy import PositionPolicy
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 Turn = tuple[str, str]

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel, ProcessorMixin
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
-from specvlm.prompts.prompt import PositionPolicy, Prompt
+from specvlm.prompts.policy import PositionPolicy
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 FRAMES_PER_BATCH = 16

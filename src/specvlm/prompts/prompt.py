@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from specvlm.errors import OptionError
+from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.positions import compact
-
-PositionPolicy = Literal["compact", "original"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
-from specvlm.prompts.prompt import PositionPolicy, Prompt
+from specvlm.prompts.policy import PositionPolicy
+from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
 PATCHES_PER_BATCH = 1 << 15

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, final
 
 import typer
-from typer.core import TyperGroup
 
 import specvlm
 from specvlm.cli.commands.bench import bench
@@ -21,9 +20,11 @@ from specvlm.cli.commands.pruners import pruners
 from specvlm.cli.commands.report import report
 from specvlm.cli.commands.sweep import sweep
 from specvlm.cli.ending import ending
+from specvlm.cli.help import Command, Commands
 
 
-class _Commands(TyperGroup):
+@final
+class _Commands(Commands):
     """Whatever a command ends with is one line and an exit code that means one thing."""
 
     def make_context(self, *arguments: Any, **how: Any) -> Any:
@@ -40,15 +41,15 @@ app = typer.Typer(
     cls=_Commands,
     help=specvlm.__doc__,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (generate, compare, demo, explain, plan, pruners, bench):
-    app.command()(command)
-app.command("eval")(evaluate)  # which Python has a function of that name for
+    app.command(cls=Command)(command)
+app.command("eval", cls=Command)(evaluate)  # which Python has a function of that name for
 for command in (sweep, report, convert):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def _show_version(wanted: bool) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any
 
 from typer.main import get_command
+
+from specvlm.cli.help import HELP_ALL, groups
 
 WIDTH = 100
 INTRODUCTION = """\
@@ -23,6 +25,9 @@ read goes to standard error.
 Exit codes, each of which means one thing: 0; 1 if `compare`, `demo`, `bench`, `eval` or `sweep` found an answer that
 differs where it must not; 2 if something about the input is wrong, or the machine has no room for it, told in one line;
 70 for what should not happen, told in one line too; 130 after Ctrl-C; 141 if the reader of standard output went away.
+With `--help` a command shows the options that people ask for first, with `--help-all` all that are on this page.
+`specvlm --install-completion` makes the shell complete commands, options and their values at a press of the tab key.
+
 `specvlm --debug COMMAND ...`, or `SPECVLM_DEBUG=1` in the environment, also shows where in the code an error came from.
 """
 
@@ -47,8 +52,10 @@ def _section(name: str, command: Any, shown: dict[str, str]) -> str:
         "[OPTIONS]",
         *(_name(parameter) for parameter in command.params if _is_argument(parameter)),
     ]
-    lines = [f"## specvlm {name}", "", inspect.cleandoc(command.help), "", "```text", " ".join(usage)]
-    for panel, parameters in groupby(command.params, key=_panel):
+    said, _, examples = inspect.cleandoc(command.help).partition("\n\n\b\nExamples:\n")
+    shell = ["```bash", textwrap.dedent(examples), "```", ""]
+    lines = [f"## specvlm {name}", "", said, "", *shell, "```text", " ".join(usage)]
+    for panel, parameters in groups(each for each in command.params if each.name != HELP_ALL.name).items():
         block = "\n".join(chain.from_iterable(map(_entry, parameters)))
         first = shown.setdefault(block, name)
         lines += ["", f"{panel}:", block] if first == name else ["", f"{panel}: as for specvlm {first}"]
@@ -59,14 +66,18 @@ def _is_argument(parameter: Any) -> bool:
     return parameter.param_type_name == "argument"
 
 
-def _panel(parameter: Any) -> str:
-    return parameter.rich_help_panel or f"{parameter.param_type_name}s".capitalize()
-
-
 def _name(parameter: Any) -> str:
     if _is_argument(parameter):
         return parameter.metavar + "..." * (parameter.nargs == -1)
-    return " / ".join([*parameter.opts, *parameter.secondary_opts]) + " VALUE" * (not parameter.is_flag)
+    return " / ".join([*parameter.opts, *parameter.secondary_opts]) + (
+        "" if parameter.is_flag else f" {parameter.metavar or '|'.join(_choices(parameter)) or 'VALUE'}"
+    )
+
+
+def _choices(parameter: Any) -> tuple[str, ...]:
+    """The words that an option takes, if it takes no others."""
+    kind = getattr(parameter, "type_descriptor", None) or parameter.type  # typer's own, or click's in older ones
+    return tuple(getattr(kind, "choices", None) or ())
 
 
 def _entry(parameter: Any) -> list[str]:

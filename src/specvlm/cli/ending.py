@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 
@@ -24,6 +24,8 @@ BUG = 70
 CLOSED = 141
 """Nobody reads standard output any more: as the shell tells of a program that SIGPIPE ended."""
 
+MISUSE = 600
+"""Most characters of a line about what typer refuses."""
 LINE = 2000
 """Most characters of a line about what went wrong. Inputs are cut where they are quoted; this is for the rest."""
 
@@ -43,6 +45,9 @@ def ending(*, debug: bool = False) -> Iterator[None]:
             raise typer.Exit(CLOSED) from None
         raise
     except Exception as error:
+        if _is_misuse(error):
+            print(f"error: {brief(_misuse(error), MISUSE)}", file=sys.stderr)
+            raise typer.Exit(REFUSED) from None
         if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # what typer itself ends with
             raise
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -52,6 +57,19 @@ def ending(*, debug: bool = False) -> Iterator[None]:
         code, line = code_and_line(error)
         print(f"error: {brief(line, LINE)}", file=sys.stderr)
         raise typer.Exit(code) from None
+
+
+def _is_misuse(error: Any) -> bool:
+    """Whether typer refuses what was typed; an empty command line is none, but asks for help. The class that typer
+    raises is click's, or a copy of its own: so it is known by what it offers."""
+    return hasattr(error, "format_message") and type(error).__name__ != "NoArgsIsHelpError"
+
+
+def _misuse(error: Any) -> str:
+    """What typer says of it, and where help is."""
+    context = getattr(error, "ctx", None)
+    said = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's words, which help nobody
+    return f"{said} (see {context.command_path} --help)" if context is not None else said
 
 
 def code_and_line(error: Exception) -> tuple[int, str]:

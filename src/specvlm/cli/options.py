@@ -11,12 +11,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from itertools import chain
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, final, get_args, get_origin, get_type_hints
 
 import typer
 
 from specvlm.answering.options import Options
+from specvlm.cli.help import HELP_ALL
 from specvlm.cli.screen import silence, waiting
 from specvlm.errors import OptionError, brief
 
@@ -29,13 +31,15 @@ Json = Annotated[
         "--json", help="Write the record to standard output, as one line of JSON; all else goes to standard error."
     ),
 ]
+Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 WHERE = "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed)."
 BEFOREHAND = (
     "What is done beforehand, so that decoding needs less of Python: `graphs` (CUDA graphs), `inductor` (forwards are "
     "compiled too, in minutes), `none`, or `auto`: graphs on CUDA."
 )
 DeviceMap = Annotated[str | None, typer.Option(help=WHERE)]
-Compile = Annotated[str, typer.Option(help=BEFOREHAND)]
+Beforehand = Literal["auto", "graphs", "inductor", "none"]
+Compile = Annotated[Beforehand, typer.Option(help=BEFOREHAND, rich_help_panel="Loading")]
 VideoSource = Annotated[
     str,
     typer.Argument(
@@ -52,7 +56,7 @@ class Bundle(dict[str, Any]):
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let typer see each option of a command's bundles, and gather them again for the command."""
+    """Let typer see each option of a command's bundles, and gather them again for the command. It has `--help-all`."""
     signature = inspect.signature(command, eval_str=True)
     bundles: dict[str, type[Bundle]] = {
         name: parameter.annotation
@@ -62,6 +66,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def gather(**given: Any) -> None:
+        del given[HELP_ALL.name]
         for name, bundle in bundles.items():
             given[name] = bundle({option.name: given.pop(option.name) for option in bundle.parameters})
         command(**given)
@@ -69,7 +74,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [parameter for name, parameter in signature.parameters.items() if name not in bundles]
     parameters += [option for bundle in bundles.values() for option in bundle.parameters]
     keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    vars(gather)["__signature__"] = signature.replace(parameters=keywords)
+    vars(gather)["__signature__"] = signature.replace(parameters=[*keywords, HELP_ALL])
     return gather
 
 
@@ -96,16 +101,16 @@ class Models(Bundle):
             "memory. Without one the target decodes by itself.",
         ),
         _option(
-            "dtype", str, "auto", "Models",
-            "`float64`, `float32`, `bfloat16`, `float16`, or `auto`: as in the checkpoint (`pocket`: float32).",
+            "dtype", Dtype, "auto", "Models",
+            "Of weights and of all that is computed; `auto`: as in the checkpoint (`pocket`: float32).",
         ),
         _option("device_map", str, None, "Models", WHERE),
         _option(
-            "attn", str, None, "Models",
+            "attn", str, None, "Loading",
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",
         ),
-        _option("compile", str, "auto", "Models", BEFOREHAND),
-        _option("threads", int, None, "Models", "CPU threads (default: as PyTorch thinks best).", min=1),
+        _option("compile", Beforehand, "auto", "Loading", BEFOREHAND),
+        _option("threads", int, None, "Loading", "CPU threads (default: as PyTorch thinks best).", min=1),
     )  # fmt: skip
 
     @property
@@ -146,21 +151,36 @@ ONLY_IN_PYTHON = ("history",)
 """Options that no flat text can carry."""
 
 
+PANELS: dict[str, tuple[str, ...]] = {
+    "Answer": ("max_new_tokens", "temperature"),
+    "Frames": ("num_frames", "fps"),
+    "Drafting": ("plan", "pruning_ratio", "pruner"),
+    "Sampling": ("do_sample", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "stop"),
+    "More about frames": ("source_fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images"),
+    "More about drafting": (
+        *("tree", "depth", "num_nodes", "width", "positions", "vision", "prune_images", "self_scope", "rounds"),
+    ),
+    "Others": (),
+}
+"""Where help shows the options of an answer, the usual ones first. The last takes what no other has."""
+
+
 def _options_of_an_answer() -> Iterator[inspect.Parameter]:
     hints = get_type_hints(Options, localns=NO_TEXT, include_extras=True)
-    for field in fields(Options):
-        if field.name not in ONLY_IN_PYTHON:
-            kind, text = get_args(hints[field.name])
-            yield _option(field.name, _kind(kind), field.default, "Answer", text)
+    defaults = {field.name: field.default for field in fields(Options) if field.name not in ONLY_IN_PYTHON}
+    for panel, names in PANELS.items():
+        for name in names or [name for name in defaults if name not in chain(*PANELS.values())]:
+            kind, text = get_args(hints[name])
+            yield _option(name, _kind(kind), defaults[name], panel, text)
 
 
 def _kind(hint: Any) -> Any:
-    """What the command line makes of an option's type. Words, and several types at once, are text, which the library
-    understands or refuses."""
+    """What the command line makes of an option's type; several at once are text, which the library understands or
+    refuses."""
     kinds = (
         [each for each in get_args(hint) if each is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
     )
-    if len(kinds) > 1 or get_origin(kinds[0]) is Literal:
+    if len(kinds) > 1:
         return str
     return list[str] if get_origin(kinds[0]) is tuple else kinds[0]
 

@@ -115,4 +115,4 @@ def test_rounds_are_played_nowhere_else(run: Callable, models: list, monkeypatch
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
     result = run("plan", *models, "--rounds", "everywhere")
     assert result.exit_code == 2
-    assert "'device' or 'host'" in result.stderr
+    assert "'everywhere' is not one of 'device', 'host'" in result.stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 
-from specvlm.cli.options import Compile, DeviceMap, Json
+from specvlm.cli.options import Compile, DeviceMap, Json, spread
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.errors import OptionError, brief
@@ -19,17 +19,29 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 
 DEFAULT = "pocket-llava_onevision"
-NAMES = (
-    "pocket-llava_onevision, pocket-qwen2_5_vl, pocket-hostile, llava-onevision-7b+0.5b, qwen2.5-vl-7b+3b, "
-    "qwen2.5-14b+3b, qwen2.5-vl-32b+3b"
-)
+PairName = Literal[
+    "pocket-llava_onevision",
+    "pocket-qwen2_5_vl",
+    "pocket-hostile",
+    "llava-onevision-7b+0.5b",
+    "qwen2.5-vl-7b+3b",
+    "qwen2.5-14b+3b",
+    "qwen2.5-vl-32b+3b",
+]
+
+RARE = "More about measuring"
+"""Where help shows what few ask for."""
 
 WIDTH = 140
 """Columns of what goes to a file: a table has a column for each arm."""
 
 
+@spread
 def bench(
-    pair: Annotated[str | None, typer.Option(help=f"Which pair: {NAMES} (default: the first).")] = None,
+    pair: Annotated[
+        PairName | None,
+        typer.Option(metavar="NAME", help=f"Which pair: {', '.join(get_args(PairName))} (default: the first)."),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="In place of a --pair, any checkpoint: a path or a Hub id.")
     ] = None,
@@ -50,18 +62,25 @@ def bench(
         typer.Option(help="Which ways to answer, such as `assisted,specvlm,auto@0.9`; `ar` and `loop` always run."),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="`bfloat16` or `float32` (default: float32 for pocket pairs, else bfloat16).")
+        Literal["bfloat16", "float32"] | None,
+        typer.Option(help="Of weights (default: float32 for pocket pairs, else bfloat16)."),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Runs of each arm, in turns; figures are medians.")] = 3,
     cached: Annotated[
         str | None,
         typer.Option(
             help="Behind how many cached tokens single forwards are measured, such as 300,6000 (default: 300 and the "
-            "longest prompt)."
+            "longest prompt).",
+            rich_help_panel=RARE,
         ),
     ] = None,
     exact_length: Annotated[
-        bool, typer.Option("--exact-length", help="Take the end from the answers: all have exactly --new-tokens.")
+        bool,
+        typer.Option(
+            "--exact-length",
+            help="Take the end from the answers: all have exactly --new-tokens.",
+            rich_help_panel=RARE,
+        ),
     ] = False,
     share_reading: Annotated[
         bool,
@@ -69,9 +88,13 @@ def bench(
             "--share-reading",
             help="Let the target read the video once a turn for all arms but stock ones, and count it to each: for "
             "long videos.",
+            rich_help_panel=RARE,
         ),
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1)] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1, rich_help_panel="Loading"),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file (.png, .svg, .pdf).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with all tables and the picture.")] = None,
     out: Annotated[
@@ -82,6 +105,10 @@ def bench(
     """Measure a pair: every way to answer in one run, speedups, phases, limits of this machine, and how cost grows.
 
     The exit code is 1 if an answer differs from stock generate's in float32.
+
+    \b
+    Examples:
+      specvlm bench --repeats 1 --new-tokens 32 --html bench.html
     """
     with waiting("Loading") as say:
         import torch

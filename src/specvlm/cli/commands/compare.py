@@ -37,6 +37,10 @@ def compare(
     """Answer a question by stock generate and by speculation, and compare what it took.
 
     The exit code is 1 if an answer differs from stock generate's in float32 or float64.
+
+    \b
+    Examples:
+      specvlm compare film.mp4 "Describe the video in detail." --repeats 3
     """
     options = answer.options()
     names = [name.strip() for name in arms.split(",") if name.strip()]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from specvlm.cli.commands.compare import measure, refuse_differences, report
 from specvlm.cli.commands.generate import tell
 from specvlm.cli.options import DeviceMap, Json
+from specvlm.cli.outputs import require_file
 from specvlm.cli.screen import console, silence, waiting
 from specvlm.errors import OptionError
 
@@ -24,17 +25,26 @@ ARMS = ["ar", "sd", "specvlm", "auto"]
 
 
 def demo(
-    family: Annotated[str, typer.Option(help="Which architecture the embedded pair has.")] = "llava_onevision",
+    family: Annotated[
+        Literal["llava_onevision", "qwen2_5_vl"], typer.Option(help="Which architecture the embedded pair has.")
+    ] = "llava_onevision",
     film: Annotated[int, typer.Option(min=0, help="Which of the films that no training ever saw.")] = 0,
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 3,
+    keep: Annotated[Path | None, typer.Option(help="Keep the film in this file.")] = None,
     device_map: DeviceMap = None,
     json: Json = False,
 ) -> None:
     """Answer a held-out video with the embedded pair by stock generate, plain speculation and SpecVLM, in float32.
 
     SpecVLM comes twice: with trees of one shape, and with trees that are planned for this machine.
+
+    \b
+    Examples:
+      specvlm demo
+      specvlm demo --film 3 --keep film.mp4       # to ask more about it
     """
     out = console(stderr=json)
+    place = None if keep is None else require_file(keep, "keep")
     with TemporaryDirectory() as folder:
         with waiting("Filming a video that the models have never seen"):
             from specvlm import pocket
@@ -45,7 +55,7 @@ def demo(
 
             checked(ARMS, repeats)
             target, draft = pocket.path(family, "target"), pocket.path(family, "draft")
-            video = pocket.demo_video(Path(folder) / "held_out.mp4", film)
+            video = pocket.demo_video(place or Path(folder) / "held_out.mp4", film)
         with waiting("Loading the models"):
             from specvlm.answering.options import Options
             from specvlm.pipeline import load

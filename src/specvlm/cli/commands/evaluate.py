@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final, get_args
 
 import typer
 
 from specvlm.cli.options import Answer, Json, Models, spread
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
-from specvlm.errors import OptionError, brief
+from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from specvlm.evals.run_folder import Run
     from specvlm.pipeline import SpecVLM
 
+TaskName = Literal["pocket", "video_detail_caption", "mvbench", "mlvu", "longvideobench", "videomme", "folder"]
+
+RARE = "More about data"
+"""Where help shows what few ask for."""
+
 
 @spread
 def evaluate(
     out: Annotated[str, typer.Option(help="The folder of the run. Where it was begun before, it goes on.")],
     task: Annotated[
-        str,
+        TaskName,
         typer.Option(
-            help="`pocket`, `video_detail_caption`, `mvbench`, `mlvu`, `longvideobench`, `videomme`, or `folder`: your "
-            "own videos."
+            metavar="NAME", help=f"A benchmark, or your own videos, as `folder`: {', '.join(get_args(TaskName))}."
         ),
     ] = "pocket",
     data: Annotated[
@@ -42,34 +46,49 @@ def evaluate(
         str | None, typer.Option(help="The folder with the unpacked videos (default: that of the data).")
     ] = None,
     subset: Annotated[
-        list[str] | None, typer.Option(help="A subset of the benchmark, such as `action_sequence` of `mvbench`.")
+        list[str] | None,
+        typer.Option(help="A subset of the benchmark, such as `action_sequence` of `mvbench`.", rich_help_panel=RARE),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Which split (default: the one with answers).")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split (default: the one with answers).", rich_help_panel=RARE)
+    ] = None,
     prompt: Annotated[
-        str,
-        typer.Option(help="`authors`: as each benchmark asks; `paper`: describe every video, as SpecVLM's paper does."),
+        Literal["authors", "paper"],
+        typer.Option(
+            help="`authors`: as each benchmark asks; `paper`: describe every video, as SpecVLM's paper does.",
+            rich_help_panel=RARE,
+        ),
     ] = "authors",
     num_samples: Annotated[
         int | None, typer.Option(min=1, help="Only so many, of those whose videos are there (`pocket`: 40).")
     ] = None,
     order_seed: Annotated[
-        int | None, typer.Option(help="Take samples in a random order of this seed (default: that of the data).")
+        int | None,
+        typer.Option(
+            help="Take samples in a random order of this seed (default: that of the data).", rich_help_panel=RARE
+        ),
     ] = None,
     arms: Annotated[str, typer.Option(help="Which ways to answer, of those of `specvlm compare`.")] = "ar,sd,specvlm",
     retry_broken: Annotated[
         bool, typer.Option("--retry-broken", help="Try again what could not be answered before.")
     ] = False,
     engine: Annotated[
-        str, typer.Option(help="`local`: here, one sample after the other; `ray`: on the actors of Ray Data.")
+        Literal["local", "ray"],
+        typer.Option(help="`local`: here, one sample after the other; `ray`: on the actors of Ray Data."),
     ] = "local",
     ray_address: Annotated[
         str,
         typer.Option(
-            help="A Ray cluster such as `10.0.0.1:6379`; `auto`: the one that runs here; `local`: one for this run."
+            help="A Ray cluster such as `10.0.0.1:6379`; `auto`: the one that runs here; `local`: one for this run.",
+            rich_help_panel="Ray",
         ),
     ] = "local",
-    num_actors: Annotated[int, typer.Option(min=1, help="How many pairs of models answer on Ray.")] = 1,
-    num_gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of each actor; a part such as 0.5 will do.")] = 0.0,
+    num_actors: Annotated[
+        int, typer.Option(min=1, help="How many pairs of models answer on Ray.", rich_help_panel="Ray")
+    ] = 1,
+    num_gpus: Annotated[
+        float, typer.Option(min=0.0, help="GPUs of each actor; a part such as 0.5 will do.", rich_help_panel="Ray")
+    ] = 0.0,
     json: Json = False,
     *,
     models: Models,
@@ -79,9 +98,12 @@ def evaluate(
 
     Kill it whenever you like and start it again: nothing is lost, and nothing is done twice. Answers are greedy unless
     asked otherwise. The exit code is 1 if an answer differs from stock generate's in float32 or float64.
+
+    \b
+    Examples:
+      specvlm eval --out run --num-samples 4
+      specvlm eval --out run --num-samples 8      # goes on with the next four
     """
-    if engine not in ("local", "ray"):
-        raise OptionError(f"engine must be local or ray, not {brief(repr(engine))}")
     with waiting("Looking at the data"):
         from specvlm.evals.experiment import Experiment
         from specvlm.evals.reporting.metrics import metrics_of

@@ -27,6 +27,10 @@ def explain(
 
     Writes one HTML page that needs nothing else: frames with the kept tokens lit, the target's attention over them,
     every token of the answer by how it came, and the tree of any round.
+
+    \b
+    Examples:
+      specvlm explain film.mp4 "Describe the video in detail." --out page.html
     """
     options = answer.options()
     read = (video, *options.more_videos, *options.images, *(str(models[role] or "") for role in ("target", "draft")))

@@ -45,6 +45,11 @@ def generate(
     """Answer questions about a video, which is decoded, seen and read once.
 
     The answer is the target's own, token for token; the draft only makes it come sooner.
+
+    \b
+    Examples:
+      specvlm generate film.mp4 "Describe the video in detail." --stats
+      specvlm generate - "How many shapes are there?" < film.mp4
     """
     questions = [*([video] if text_only else []), *(question or [])]
     if not questions:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from specvlm.answering.options import Options, RoundPolicy
 from specvlm.cli.options import Json, Models, spread
 from specvlm.cli.screen import console, waiting, write_record
 from specvlm.errors import OptionError
@@ -43,7 +44,7 @@ def plan(
         ),
     ] = False,
     rounds: Annotated[
-        str | None,
+        RoundPolicy | None,
         typer.Option(
             help="Where rounds would be played: on the `device` or on the `host` (default: the device where the target "
             "is on CUDA).",
@@ -57,6 +58,11 @@ def plan(
 
     Where rounds are the device's, also what whole rounds cost, among which it chooses there. What is measured is kept
     on disk, and read from there the next time.
+
+    \b
+    Examples:
+      specvlm plan --video-tokens 6000
+      specvlm plan --predict
     """
     out = console(stderr=json)
     if predict:
@@ -70,14 +76,12 @@ def plan(
 
 
 def _plan(
-    video_tokens: int, new_tokens: int, fresh: bool, rounds: str | None, models: Models, out: Console
+    video_tokens: int, new_tokens: int, fresh: bool, rounds: RoundPolicy | None, models: Models, out: Console
 ) -> dict[str, Any]:
     if not models.have_draft:
         raise OptionError("a plan is for a target with a draft: give --draft, or `self`")
     with waiting("Loading"):
-        from specvlm.answering.options import Options
-
-        options = Options(plan="auto", rounds=rounds)  # type: ignore[arg-type]  # which it checks
+        options = Options(plan="auto", rounds=rounds)
     vlm = models.load()
     with waiting("Measuring what forwards cost on this machine"):
         from specvlm.answering.placing import place

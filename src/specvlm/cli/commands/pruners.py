@@ -10,7 +10,12 @@ from specvlm.cli.screen import console, waiting, write_record
 
 
 def pruners(json: Json = False) -> None:
-    """List the pruners: their options, what they need of the target, and how they choose."""
+    """List the pruners: their options, what they need of the target, and how they choose.
+
+    \b
+    Examples:
+      specvlm pruners
+    """
     with waiting("Loading"):
         from rich.table import Table
 

@@ -29,7 +29,13 @@ def report(
     html: Annotated[str | None, typer.Option(help="Also write a page with all of them to this file.")] = None,
     json: Json = False,
 ) -> None:
-    """Compare runs: what they were asked differently, and their figures side by side."""
+    """Compare runs: what they were asked differently, and their figures side by side.
+
+    \b
+    Examples:
+      specvlm report run
+      specvlm report run other-run --html runs.html
+    """
     page = None
     if html:
         page = require_file(Path(html), "html", inputs=tuple(f"{run}/{name}" for run in runs for name in DATA))

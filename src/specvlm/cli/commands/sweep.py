@@ -58,6 +58,10 @@ def sweep(
     Writes what `specvlm eval` writes, and pictures. Kill it whenever you like and start it again: nothing is lost, and
     nothing is done twice. Stock generate answers once for each number of frames. The exit code is 1 if an answer
     differs from stock generate's in float32 or float64.
+
+    \b
+    Examples:
+      specvlm sweep --out grid --num-samples 2 --pruners frames --ratios 0.5,0.9
     """
     with waiting("Looking at the data"):
         from specvlm.answering.options import Options

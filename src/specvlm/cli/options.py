@@ -198,7 +198,8 @@ class Answer(Bundle):
         }
         if given["tree"].lstrip().startswith("["):
             given["tree"] = _paths(given["tree"])
-        return Options(**given)
+        with waiting("Loading"):  # PyTorch, which checks the pruner and the tree
+            return Options(**given)
 
 
 def _paths(text: str) -> Any:

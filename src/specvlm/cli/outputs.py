@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from specvlm.cli.screen import waiting
 from specvlm.errors import OptionError, VideoError, brief
 
 
@@ -53,7 +54,8 @@ def require_apart(folder: Path, names: Iterable[str], what: str, *, inputs: tupl
 
 def _paths(inputs: Iterable[str]) -> Iterator[Path]:
     """Those that are here: a model may be a name, and a video its bytes or the URI of a file."""
-    from specvlm.video.files.addresses import resolved  # behind PyTorch, which the help doesn't wait for
+    with waiting("Loading"):
+        from specvlm.video.files.addresses import resolved  # behind PyTorch, which the help doesn't wait for
 
     for source in filter(None, inputs):
         try:

@@ -12,9 +12,10 @@ from specvlm.errors import brief
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
-PIPED_WIDTH = 100
-"""Columns of a table that goes to a file: rich would guess 80, and cut."""
+PIPED_WIDTH = 80
+"""Columns of what goes to a file or to another program."""
 
 
 def console(*, stderr: bool) -> Console:
@@ -28,13 +29,27 @@ def console(*, stderr: bool) -> Console:
 def waiting(what: str) -> Iterator[Callable[[str], None]]:
     """Say on a terminal what takes so long: a line on standard error that goes away when it is done.
 
-    Yields a function that says something else from then on.
+    Yields a function that says something else from then on. Within another block it says it on that one's line.
     """
-    if sys.stderr.isatty():
-        with console(stderr=True).status(f"{what} ...") as line:
-            yield lambda now: line.update(f"{now} ...")
-    else:
+    if not sys.stderr.isatty():
         yield lambda now: None
+    elif _SAID:
+        outer = _SAID[-1]
+        outer.update(f"{what} ...")
+        yield lambda now: outer.update(f"{now} ...")
+    else:
+        sys.stderr.write(f"{what} ...\r")  # rich, which comes next, takes a moment to load
+        sys.stderr.flush()
+        with console(stderr=True).status(f"{what} ...") as line:
+            _SAID.append(line)
+            try:
+                yield lambda now: line.update(f"{now} ...")
+            finally:
+                _SAID.pop()
+
+
+_SAID: list[Status] = []
+"""The line that is on the screen, if there is one: two at once would write over each other."""
 
 
 def silence() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench.documents import document
 from specvlm.bench import performance
@@ -74,15 +72,6 @@ def test_the_introduction_names_what_was_left_out_and_what_was_done_to_the_model
     assert any("end of an answer" in line for line in introduction(document(exact_length=True)))
     assert not any("read the video once" in line for line in introduction(document()))
     assert any("read the video once" in line for line in introduction(document(share_reading=True)))
-
-
-def test_on_a_terminal_a_note_stands_once():
-    screen = Console(width=140, record=True, file=io.StringIO())
-    screen.print(renderings.on_terminal(document()))
-    text = " ".join(screen.export_text().split())
-    assert text.count("bonus token included") == 1
-    assert "specvlm@0.9" in text
-    assert "How cost grows" in text
 
 
 def test_the_html_page_needs_nothing_else():

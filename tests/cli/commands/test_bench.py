@@ -103,7 +103,7 @@ def test_files_go_where_they_are_wanted(run: Callable, asked: list[Setup], tmp_p
 def test_an_answer_that_differs(run: Callable, asked: list[Setup], dtype: str, exit_code: int):
     result = run("bench", "--dtype", dtype)
     assert result.exit_code == exit_code
-    assert "specvlm@0.9, 145 video tokens: differs from stock generate from token 17 on" in result.stderr
+    assert "SpecVLM, 90 % pruned, 145 video tokens: differs from stock generate from token 17 on" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_was_measured_is_kept_before_it_is_drawn(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr("specvlm.bench.showing.plots._speedups", fail)
-    monkeypatch.setattr("specvlm.bench.showing.renderings.on_terminal", fail)
+    monkeypatch.setattr("specvlm.cli.tables.of_bench", fail)
     result = run("bench", "--json", "--out", tmp_path / "out", "--plot", tmp_path / "plot.png")
     assert result.exit_code == 70
     [kept] = (tmp_path / "out").glob("*.json")

@@ -1,13 +1,10 @@
-"""Grids as rich tables, as Markdown, as HTML; and the one self-contained HTML page of a bench."""
+"""Grids as Markdown and as HTML; and the one self-contained HTML page of a bench."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
 from typing import Any
-
-from rich.console import Group
-from rich.table import Table
 
 from specvlm.bench.showing import plots
 from specvlm.bench.showing.report import Grid, grids, introduction
@@ -23,21 +20,6 @@ th:first-child, td:first-child { text-align: left; }
 @media (prefers-color-scheme: dark) { svg { background: white; } body { background: #181818; color: #ddd; }
   .note { color: #aaa; } th, td { border-color: #444; } }
 """
-
-
-def on_terminal(document: Mapping[str, Any]) -> Group:
-    """All grids. A note that several of them have stands below the last of them."""
-    parts: list[Any] = [*introduction(document), ""]
-    found = grids(document)
-    for number, grid in enumerate(found):
-        table = Table(*grid.head[:1], title=grid.title, title_justify="left")
-        for name in grid.head[1:]:
-            table.add_column(name, justify="right")
-        for row in grid.rows:
-            table.add_row(*row)
-        later = {note for other in found[number + 1 :] for note in other.notes}
-        parts += [table, *(note for note in grid.notes if note not in later), ""]
-    return Group(*parts)
 
 
 def markdown(grid: Grid) -> str:

@@ -11,6 +11,7 @@ import typer
 from specvlm.cli.options import Compile, DeviceMap, Json, spread
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
+from specvlm.comparing.words import words
 from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ PairName = Literal[
 
 RARE = "More about measuring"
 """Where help shows what few ask for."""
-
-WIDTH = 140
-"""Columns of what goes to a file: a table has a column for each arm."""
 
 
 @spread
@@ -117,6 +115,7 @@ def bench(
         from specvlm.bench.showing import plots, renderings
         from specvlm.bench.showing.report import keep, stem
         from specvlm.bench.suite import run
+        from specvlm.cli import tables
         from specvlm.evals.writing import require_regular, write_whole
 
         silence()
@@ -143,9 +142,7 @@ def bench(
     if json:
         write_record(document)
     screen = console(stderr=json)
-    if not screen.is_terminal:
-        screen.width = WIDTH
-    screen.print(renderings.on_terminal(document))
+    screen.print(tables.of_bench(document, screen.width))
     if plot:
         plots.write(document, plot)
     if page is not None:
@@ -198,7 +195,7 @@ def _refuse_differences(document: dict[str, Any]) -> None:
     different = [arm for arm in document["arms"] if not arm["identical"]]
     for arm in different:
         warn(
-            f"{arm['arm']}, {arm['num_video_tokens']} video tokens: differs from stock generate from token "
+            f"{words(arm['arm'])}, {arm['num_video_tokens']} video tokens: differs from stock generate from token "
             f"{arm['first_divergence']} on in {dtype}"
         )
     if different and dtype == "float32":

@@ -9,6 +9,7 @@ import typer
 from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
 from specvlm.cli.screen import console, waiting, warn, write_record
+from specvlm.comparing.words import words
 
 if TYPE_CHECKING:
     from specvlm.answering.options import Options
@@ -58,7 +59,9 @@ def measure(vlm: SpecVLM, source: Any, question: str, options: Options, arms: li
     from specvlm.comparing.compare import compare as run
 
     with waiting("Warming up") as say:
-        return run(vlm, source, question, options, arms=arms, repeats=repeats, on_run=lambda arm: say(f"Running {arm}"))
+        return run(
+            vlm, source, question, options, arms=arms, repeats=repeats, on_run=lambda arm: say(f"Running {words(arm)}")
+        )
 
 
 def report(comparison: Comparison, *, as_json: bool) -> None:
@@ -66,9 +69,10 @@ def report(comparison: Comparison, *, as_json: bool) -> None:
 
     if as_json:  # first of all: whatever fails behind it, what was measured is kept
         write_record(comparison.to_json())
-    console(stderr=as_json).print(tables.of_arms(comparison.arms, comparison.baselines))
+    screen = console(stderr=as_json)
+    screen.print(tables.of_arms(comparison.arms, comparison.baselines, width=screen.width))
     for arm, why in comparison.refused.items():
-        warn(f"{arm} was left out, stock transformers can't run it with these models: {why}")
+        warn(f"{words(arm)} was left out, stock transformers can't run it with these models: {why}")
 
 
 def refuse_differences(comparison: Comparison, vlm: SpecVLM) -> None:
@@ -78,6 +82,6 @@ def refuse_differences(comparison: Comparison, vlm: SpecVLM) -> None:
     why = "which should never happen" if exact else "where forwards of one and of many tokens round differently"
     different = [arm for arm in comparison.arms if not arm.identical]
     for arm in different:
-        warn(f"{arm.arm} differs from stock generate from token {arm.first_divergence} on in {dtype}, {why}")
+        warn(f"{words(arm.arm)} differs from stock generate from token {arm.first_divergence} on in {dtype}, {why}")
     if different and exact:
         raise typer.Exit(1)

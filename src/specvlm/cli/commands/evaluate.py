@@ -11,6 +11,7 @@ import typer
 
 from specvlm.cli.options import Answer, Json, Models, spread
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
+from specvlm.comparing.words import words
 from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ def progress() -> Iterator[Bar]:
 
 def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
     """The figures of each setting, what is broken, and where the rest is."""
-    from rich.table import Table
-
-    from specvlm.evals.reporting.figures import figures, notes
+    from specvlm.cli.tables import of_figures
     from specvlm.evals.run_folder import REPORT
 
     out = console(stderr=stderr)
@@ -206,13 +205,9 @@ def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
         arms = {arm: found for arm, found in setting["arms"].items() if found["num_answers"]}
         if not arms:
             continue
-        table = Table("" if len(metrics["settings"]) == 1 else name)
-        for arm in arms:
-            table.add_column(arm, justify="right")
-        for title, values in figures(arms).items():
-            table.add_row(title, *values, style="bold" if "speedup" in title else None)
-        out.print(table)
-        out.print("\n".join(notes(arms)))
+        if len(metrics["settings"]) > 1:
+            out.print(name, style="bold")
+        out.print(of_figures(arms, out.width))
     for broken in metrics["broken"]:
         warn(f"{broken['sample']}: {broken['error']}")
     if metrics["num_broken"]:
@@ -226,7 +221,7 @@ def judge(run: Run, metrics: dict[str, Any]) -> None:
     different = [sample for setting in metrics["settings"].values() for sample in setting["lossless"]["different"]]
     for sample in different:
         place = "" if sample["first_divergence"] is None else f" from token {sample['first_divergence']} on"
-        warn(f"{sample['sample']}: {', '.join(sample['arms']) or 'an arm'} differs{place}")
+        warn(f"{sample['sample']}: {', '.join(map(words, sample['arms'])) or 'an arm'} differs{place}")
     dtypes = {record["dtype"] for record in run.records if not record["error"]}
     if different and dtypes & {"float32", "float64"}:
         raise typer.Exit(1)

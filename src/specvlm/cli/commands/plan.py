@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,71 +117,57 @@ def _plan(
 
 
 def _show_forwards(forwards: list[dict[str, Any]], prompt: int, seen: int, out: Console) -> None:
-    from rich.table import Table
-
-    table = Table("rows", "target", "of one row", "draft", "of the target's one row")
-    for column in table.columns:
-        column.justify = "right"
     plain = forwards[0]["target_seconds"]
-    for each in forwards:
-        target, draft = each["target_seconds"], each["draft_seconds"]
-        table.add_row(
-            str(each["rows"]), _time(target), f"{target / plain:.2f} x", _time(draft), f"{draft / plain:.2f} x"
+    rows = [
+        (
+            str(each["rows"]),
+            _time(each["target_seconds"]),
+            f"{each['target_seconds'] / plain:.2f} x",
+            _time(each["draft_seconds"]),
+            f"{each['draft_seconds'] / plain:.2f} x",
         )
-    out.print(table)
+        for each in forwards
+    ]
+    _show(("rows", "target", "of one row", "draft", "of the target's one row"), rows, out)
     out.print(
         f"Forwards over so many tokens at once, the target behind {prompt:,} tokens and the draft behind {seen:,}.\n"
     )
 
 
 def _show_outlooks(outlooks: list[Outlook], costs: PairCosts, seen: int, out: Console) -> None:
-    from rich.table import Table
-
     names = (
-        "rate",
-        "depth",
-        "guesses",
-        "tokens a round",
-        "tokens/s",
-        "decode speedup",
-        "with the draft's prompt",
+        *("rate", "depth", "guesses", "tokens a round", "tokens/s", "decode speedup", "with the draft's prompt"),
         "ratio",
     )
-    table = Table(*names)
-    for column in table.columns:
-        column.justify = "right"
-    for each in outlooks:
-        found = each.round
-        table.add_row(
+    rows = [
+        (
             f"{each.rate:.2f}",
-            str(found.depth or "plain"),
-            str(found.num_nodes),
-            f"{found.tokens:.2f}",
-            f"{found.tokens_per_second:.1f}",
-            f"{found.speedup:.2f} x",
+            str(each.round.depth or "plain"),
+            str(each.round.num_nodes),
+            f"{each.round.tokens:.2f}",
+            f"{each.round.tokens_per_second:.1f}",
+            f"{each.round.speedup:.2f} x",
             f"{each.speedup_with_reading:.2f} x",
             f"{each.pruning_ratio:g}",
         )
-    out.print(table)
+        for each in outlooks
+    ]
+    _show(names, rows, out)
     out.print(f"{GUESSES}\n{LENGTHS} Speedups are over plain decoding by the same costs.")
     if costs.draft_reads:
         out.print(f"The draft's prompt: {_time(costs.reading(seen))} for {seen:,} tokens. Ratio: the one to try next.")
 
 
 def _show_rounds(costs: RoundCosts, prompt: int, seen: int, out: Console) -> None:
-    from rich.table import Table
-
     names = ("depth", "width", "guesses", "drafting", "verifying", "a round", "of one without guesses")
-    table, plain = Table(*names), costs.plain.at(prompt)
-    for column in table.columns:
-        column.justify = "right"
+    rows, plain = [], costs.plain.at(prompt)
     for each in costs.rounds:
         drafting, verifying, shape = each.grow.at(seen), each.settle.at(prompt), each.shape
         counts = (str(shape.depth), str(shape.width), str(shape.num_nodes))
         whole = drafting + verifying
-        table.add_row(*counts, _time(drafting), _time(verifying), _time(whole), f"{whole / plain:.2f} x")
+        rows.append((*counts, _time(drafting), _time(verifying), _time(whole), f"{whole / plain:.2f} x"))
     out.print()
-    out.print(table)
+    _show(names, rows, out)
     out.print(
         f"Rounds on the device, behind as many tokens; one without guesses: {_time(plain)}. A round pays that emits "
         "more tokens, bonus included, than it takes rounds without guesses: answers learn which ones do."
@@ -201,7 +188,7 @@ def _predict(video_tokens: int, new_tokens: int, out: Console) -> dict[str, Any]
             for card in CARD_BYTES
             for rate in RATES
         ]
-    out.print("PREDICTIONS from bytes and published bandwidths. None of this was measured by us.\n", style="bold")
+    out.print("PREDICTIONS by published bandwidths. None of this was measured by us.\n", style="bold")
     for pair, reported in REPORTED.items():
         _show_predictions([each for each in found if each.pair == pair], out)
         out.print(f"Reported by others (arXiv:2508.16201), for comparison: {reported:.2f} x.\n")
@@ -215,31 +202,37 @@ def _predict(video_tokens: int, new_tokens: int, out: Console) -> dict[str, Any]
 
 
 def _show_predictions(found: list[Predicted], out: Console) -> None:
-    from rich.table import Table
-
-    table = Table("cards", "rate")
-    names = ("tokens, paper's tree", "speedup, paper's tree")
-    planned = ("depth, planned", "guesses, planned", "tokens, planned", "speedup, planned", "tokens/s, planned")
-    for name in (*names, *planned):
-        table.add_column(name, justify="right")
-    table.columns[0].no_wrap = True
-    before = ""
+    names = (
+        *("cards", "rate", "tokens, paper's tree", "speedup, paper's tree", "depth, planned", "guesses, planned"),
+        *("tokens, planned", "speedup, planned", "tokens/s, planned"),
+    )
+    rows, before = [], ""
     for each in found:
         cards, paper, planned = f"{each.num_cards} x {each.machine}", each.paper_tree, each.planned_tree
-        table.add_row(
-            "" if cards == before else cards,
-            f"{each.rate:.2f}",
-            f"{paper.tokens:.2f}",
-            f"{paper.speedup:.2f} x",
-            str(planned.depth),
-            str(planned.num_nodes),
-            f"{planned.tokens:.2f}",
-            f"{planned.speedup:.2f} x",
-            f"{planned.tokens_per_second:.1f}",
+        rows.append(
+            (
+                "" if cards == before else cards,
+                f"{each.rate:.2f}",
+                f"{paper.tokens:.2f}",
+                f"{paper.speedup:.2f} x",
+                str(planned.depth),
+                str(planned.num_nodes),
+                f"{planned.tokens:.2f}",
+                f"{planned.speedup:.2f} x",
+                f"{planned.tokens_per_second:.1f}",
+            )
         )
         before = cards
     out.print(found[0].pair, style="bold")
-    out.print(table)
+    _show(names, rows, out, named=2)
+
+
+def _show(head: Sequence[str], rows: Sequence[Sequence[str]], out: Console, named: int = 1) -> None:
+    from specvlm.cli.columns import fitted
+
+    for table in fitted(head, rows, out.width, named=named):
+        out.print(table)
+        out.print()
 
 
 def _time(seconds: float) -> str:

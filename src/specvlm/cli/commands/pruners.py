@@ -17,6 +17,7 @@ def pruners(json: Json = False) -> None:
       specvlm pruners
     """
     with waiting("Loading"):
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
         from specvlm.pruning import PRUNERS
@@ -33,7 +34,10 @@ def pruners(json: Json = False) -> None:
     if json:
         write_record(rows)
         return
-    table = Table("name", "options", "needs", "how it chooses")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for column in ("options", "needs", "how it chooses"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         options = ", ".join(f"{name}={default!r}" for name, default in row["options"].items())
         table.add_row(row["name"], options, ", ".join(row["needs"]), row["summary"])

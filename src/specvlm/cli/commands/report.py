@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +13,10 @@ from specvlm.cli.outputs import require_file
 from specvlm.cli.screen import console, waiting, warn, write_record
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from specvlm.evals.run_folder import Run
 
 DATA = ("config.json", "results.jsonl", "metrics.json")
 """Files of a run that no page may take the place of."""
-
-MOST_COLUMNS = 6
-"""Of a table that fits a terminal; more arms make more tables."""
 
 
 def report(
@@ -40,7 +35,7 @@ def report(
     if html:
         page = require_file(Path(html), "html", inputs=tuple(f"{run}/{name}" for run in runs for name in DATA))
     with waiting("Reading"):
-        from specvlm.evals.reporting.figures import DEFINITIONS
+        from specvlm.cli.tables import of_runs
         from specvlm.evals.reporting.metrics import metrics_of
         from specvlm.evals.reporting.report import differences, report_html
         from specvlm.evals.run_folder import read_run
@@ -51,11 +46,15 @@ def report(
     if json:
         write_record([{"run": str(run.path), "metrics": found} for run, found in zip(read, metrics, strict=True)])
     out = console(stderr=json)
+    names = [_which(run, [each.name for each in read]) for run in read]
     if different := differences(read):
-        out.print(_of_differences(read, different))
-    for table in _of_figures(read, metrics):
-        out.print(table)
-    out.print("\n".join(DEFINITIONS))
+        out.print("Asked differently:", style="bold")
+        for what, values in different.items():
+            told = (f"{value} in {name}" for value, name in zip(values, names, strict=True) if value is not None)
+            out.print(f"{what}: {', '.join(told)}")
+        out.print()
+    if figures := _figures(read, metrics):
+        out.print(of_runs(figures, out.width))
     for run, found in zip(read, metrics, strict=True):
         if found["num_broken"]:
             warn(f"{run.name}: {found['num_broken']} of {found['num_samples']} samples are broken")
@@ -64,38 +63,16 @@ def report(
         out.print(f"Report: {html}")
 
 
-def _of_differences(runs: Sequence[Run], different: dict[str, list[Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table("asked differently", *(run.name for run in runs))
-    for what, values in different.items():
-        table.add_row(what, *("" if value is None else str(value) for value in values))
-    return table
-
-
-def _of_figures(runs: Sequence[Run], metrics: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    """One column for each arm of each run."""
-    from rich.table import Table
-
-    from specvlm.evals.reporting.figures import figures
-
+def _figures(runs: Sequence[Run], metrics: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], Any]:
+    """What was measured of each arm that has answers, by its run, its setting and its name."""
     names = [run.name for run in runs]
-    columns = {
-        "\n".join([_which(run, names), *([setting] if len(found["settings"]) > 1 else []), arm]): measured
+    return {
+        (_which(run, names), setting if len(found["settings"]) > 1 else "", arm): measured
         for run, found in zip(runs, metrics, strict=True)
         for setting, of in found["settings"].items()
         for arm, measured in of["arms"].items()
         if measured["num_answers"]
     }
-    heads = list(columns)
-    for start in range(0, len(heads), MOST_COLUMNS):
-        shown = heads[start : start + MOST_COLUMNS]
-        table = Table("")
-        for head in shown:
-            table.add_column(head, justify="right")
-        for title, values in figures({head: columns[head] for head in shown}).items():
-            table.add_row(title, *values, style="bold" if "speedup" in title else None)
-        yield table
 
 
 def _which(run: Run, names: Sequence[str]) -> str:

@@ -141,22 +141,24 @@ def _numbers(name: str, text: str, kind: Callable[[str], Value]) -> tuple[Value,
 
 
 def _show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+    from specvlm.cli.columns import fitted
+    from specvlm.cli.tables import below
     from specvlm.evals.run_folder import REPORT
     from specvlm.evals.sweeping.report import NAMING, NOTES, rows
     from specvlm.evals.sweeping.sweep import PLOTS
 
     found = rows(metrics)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in found[0][1] if found else ():
-        table.add_column(column, justify="left" if column in NAMING else "right", overflow="fold")
-    for best, row in found:
-        table.add_row(*row.values(), style="bold" if best else None)
     out = console(stderr=stderr)
-    out.print(table)
-    out.print("\n".join(NOTES))
+    if found:
+        head = list(found[0][1])
+        tables = fitted(
+            head,
+            [list(row.values()) for _, row in found],
+            out.width,
+            named=sum(column in NAMING for column in head),
+            bold=[number for number, (best, _) in enumerate(found) if best],
+        )
+        out.print(below(tables, NOTES))
     for broken in metrics["broken"]:
         warn(f"{broken['sample']}, {broken['setting']}: {broken['error']}")
     out.print(f"Report: {run.path / REPORT}\nPictures: {run.path / PLOTS}")

@@ -55,7 +55,9 @@ def test_no_table_is_wider_than_the_screen_and_no_cell_is_lost(
     assert [name for name in shown if name != head[0]] == [name for name in head[1:] if name != head[0]]
     letters = sorted("".join(map("".join, rows)).replace(" ", ""))
     extra = sorted("".join(row[0] for row in rows) * (len(found) - 1))
-    drawn_letters = sorted(letter for table in found for column in table.columns for letter in "".join(column.cells))
+    drawn_letters = sorted(
+        letter for table in found for column in table.columns for letter in "".join(map(str, column.cells))
+    )
     assert drawn_letters == sorted(letters + extra)
 
 

@@ -127,8 +127,12 @@ class Cell:
 Say = Callable[[str], None]
 
 
-def run(setup: Setup, say: Say = lambda what: None) -> dict[str, Any]:
-    """Build the pair and measure it. `say` is told what is going on. Errors: OptionError, ModelError."""
+Count = Callable[[int, int], None]
+
+
+def run(setup: Setup, say: Say = lambda what: None, on_run: Count = lambda done, most: None) -> dict[str, Any]:
+    """Build the pair and measure it. `say` is told what is going on; `on_run`, before each answer that is measured and
+    behind the last, how many are done, of how many at the most. Errors: OptionError, ModelError."""
     if setup.pair is not None:
         require(setup.pair)
     device = device_of(setup.device_map)
@@ -140,7 +144,7 @@ def run(setup: Setup, say: Say = lambda what: None) -> dict[str, Any]:
     else:
         checkpoints = (str(setup.target), str(setup.draft))
         subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.device_map, setup.compile)
-    return measure(subject, setup, machine, say)
+    return measure(subject, setup, machine, say, on_run=on_run)
 
 
 def measure(
@@ -149,6 +153,7 @@ def measure(
     machine: Machine,
     say: Say = lambda what: None,
     has_time: Callable[[], bool] = lambda: True,
+    on_run: Count = lambda done, most: None,
 ) -> dict[str, Any]:
     """The document of a pair that is loaded already. With `exact_length` its models lose the end of their answers.
 
@@ -162,7 +167,15 @@ def measure(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         wanted = [(v, n) for v in setup.video_tokens or usual for n in setup.new_tokens]
         shot = [(v, n, footage.shoot(vlm, folder, v, n, blanks=subject.widened)) for v, n in wanted]
-        cells = [Cell(v, n, film, _compare(subject, setup, film, n, say, has_time)) for v, n, film in shot]
+        most = len(shot) * len(setup.all_arms) * setup.repeats
+        runs = count()
+
+        def begin(what: str) -> None:
+            say(what)
+            on_run(min(next(runs), most), most)  # where cuDNN attends, stock generate has one more arm
+
+        cells = [Cell(v, n, film, _compare(subject, setup, film, n, say, begin, has_time)) for v, n, film in shot]
+        on_run(most, most)
     say("Measuring single forwards")
     longest = max(typical(cell.comparison.runs["ar"]).num_prompt_tokens for cell in cells)
     lengths = setup.cached or ((SHORT, longest) if longest > 2 * SHORT else (longest,))
@@ -176,7 +189,13 @@ def measure(
 
 
 def _compare(
-    subject: Subject, setup: Setup, film: Footage, new_tokens: int, say: Say, has_time: Callable[[], bool]
+    subject: Subject,
+    setup: Setup,
+    film: Footage,
+    new_tokens: int,
+    say: Say,
+    begin: Say,
+    has_time: Callable[[], bool],
 ) -> Comparison:
     options = Options.of(setup.options, {"num_frames": film.num_frames, "max_new_tokens": new_tokens})
     brief = subject.vlm.load_video(film.path, num_frames=WARM_UP_FRAMES) if subject.slow else None
@@ -191,7 +210,7 @@ def _compare(
         repeats=setup.repeats,
         warm_up=brief,
         share_reading=setup.share_reading,
-        on_run=lambda arm: say(f"{film.num_frames} frames, {new_tokens} tokens, run {next(turn)}: {arm}"),
+        on_run=lambda arm: begin(f"{film.num_frames} frames, {new_tokens} tokens, run {next(turn)}: {arm}"),
         has_time=has_time,
     )
 

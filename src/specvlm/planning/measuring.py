@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -44,11 +44,21 @@ FORMAT = 4
 """Of the files, of the way to measure and of specvlm's own kernels: another number, and all is measured again."""
 
 
-def pair_costs(target: Family, draft: Family | Literal["self"] | None, *, fresh: bool = False) -> PairCosts:
-    """Those of both models, from disk if they were measured before on such a machine; `fresh` measures again."""
+def pair_costs(
+    target: Family,
+    draft: Family | Literal["self"] | None,
+    *,
+    fresh: bool = False,
+    on_model: Callable[[], None] = lambda: None,
+) -> PairCosts:
+    """Those of both models, from disk if they were measured before on such a machine; `fresh` measures again.
+    `on_model` is called when those of a model are known."""
     measured = costs(target, fresh=fresh)
+    on_model()
     if isinstance(draft, Family):
-        return PairCosts(measured, costs(draft, fresh=fresh))
+        of_draft = costs(draft, fresh=fresh)
+        on_model()
+        return PairCosts(measured, of_draft)
     return PairCosts(measured, measured, draft_reads=False)
 
 

@@ -22,7 +22,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
     """What the library was asked to measure; it answers with a document at once."""
     setups: list[Setup] = []
 
-    def measure(setup: Setup, say: Any) -> dict[str, Any]:
+    def measure(setup: Setup, say: Any, on_run: Any) -> dict[str, Any]:
         setups.append(setup)
         made = document(pair=setup.name, dtype=setup.dtype or "float32")
         if setup.dtype is None:

@@ -10,6 +10,7 @@ import typer
 
 from specvlm.cli.options import Compile, DeviceMap, Json, spread
 from specvlm.cli.outputs import require_file, require_folder
+from specvlm.cli.progress import counting
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.comparing.words import words
 from specvlm.errors import OptionError, brief
@@ -136,7 +137,7 @@ def bench(
             require_folder(out, "out")
         if threads is not None:
             torch.set_num_threads(threads)
-        document = run(setup, say)
+        document = run(setup, say, counting("bench", "runs"))
     if out:
         keep(document, out, stem(document))
     if json:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from specvlm.cli.options import Answer, Json, Models, spread
+from specvlm.cli.progress import progress
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.comparing.words import words
 from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from specvlm.evals.evaluate import Record
     from specvlm.evals.run_folder import Run
-    from specvlm.pipeline import SpecVLM
 
 TaskName = Literal["pocket", "video_detail_caption", "mvbench", "mlvu", "longvideobench", "videomme", "folder"]
 
@@ -130,7 +125,7 @@ def evaluate(
             models={name: value for name, value in models.items() if name != "threads"},
             settings=(Setting(options, names),),
         )
-    with progress() as bar:
+    with progress("eval") as bar:
         if engine == "ray":
             from specvlm.integrations.ray_data import ray_data
 
@@ -147,52 +142,6 @@ def evaluate(
         write_record({"out": str(run.path), "metrics": metrics})
     show(run, metrics, stderr=json)
     judge(run, metrics)
-
-
-@final
-class Bar:
-    """How far a run is, and how long it will take."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar, self._broken = bar, 0
-        self._line = bar.add_task("Preparing", total=None)
-
-    def begin(self, left: int) -> None:
-        self._bar.reset(self._line, total=left, description="Answering")
-
-    def tell(self, record: Record) -> None:
-        self._broken += bool(record["error"])
-        self._bar.update(
-            self._line, advance=1, description="Answering" + f", {self._broken} broken" * bool(self._broken)
-        )
-
-    def paused(self, load: Callable[[], SpecVLM]) -> SpecVLM:
-        """Out of the way of what loading has to say."""
-        self._bar.stop()
-        vlm = load()
-        self._bar.start()
-        return vlm
-
-
-@contextmanager
-def progress() -> Iterator[Bar]:
-    """A bar on a terminal, gone when it is done; nothing elsewhere."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    elapsed, left = TimeElapsedColumn(), TimeRemainingColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    screen = console(stderr=True)
-    with Progress(
-        *columns, elapsed, TextColumn("left"), left, console=screen, disable=not screen.is_terminal, transient=True
-    ) as bar:
-        yield Bar(bar)
 
 
 def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:

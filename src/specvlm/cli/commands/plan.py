@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from specvlm.answering.options import Options, RoundPolicy
 from specvlm.cli.options import Json, Models, spread
+from specvlm.cli.progress import counting
 from specvlm.cli.screen import console, waiting, write_record
 from specvlm.errors import OptionError
 
@@ -92,10 +94,15 @@ def _plan(
         from specvlm.planning.ratios import FIRST
         from specvlm.planning.rounds.measuring import round_costs
 
-        costs, played, placed = pair_costs(vlm.target, vlm.draft, fresh=fresh), None, place(vlm.pair, options)
+        played, placed, two = None, place(vlm.pair, options), isinstance(vlm.draft, Family)
+        most = 1 + two + (two and placed.stage is not None)
+        tell, measured = counting("plan", "measurements"), count(1)
+        tell(0, most)
+        costs = pair_costs(vlm.target, vlm.draft, fresh=fresh, on_model=lambda: tell(next(measured), most))
         if placed.stage is not None and isinstance(vlm.draft, Family):
             captured = placed.stage.arena.captures
             played = round_costs(vlm.target, vlm.draft, placed.stage, captured=captured, fresh=fresh)
+            tell(most, most)
     prompt, seen = video_tokens + TEXT_TOKENS, round(video_tokens * (1 - FIRST)) + TEXT_TOKENS
     forwards = [
         {

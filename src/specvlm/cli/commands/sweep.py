@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, final
 
 import typer
 
-from specvlm.cli.commands.evaluate import evaluate, progress
+from specvlm.cli.commands.evaluate import evaluate
 from specvlm.cli.options import Answer, Bundle, Json, Models, spread
+from specvlm.cli.progress import progress
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.errors import OptionError, brief
 
@@ -98,7 +99,7 @@ def sweep(
             models={name: value for name, value in models.items() if name != "threads"},
             settings=settings,
         )
-    with progress() as bar:
+    with progress("sweep") as bar:
         engine = local(lambda: bar.paused(lambda: models.load(options)))
         run = carry_out(
             experiment,

@@ -68,6 +68,11 @@ def test_cells_that_fit_stay_on_one_line() -> None:
     assert [line.split() for line in lines[:3]] == [["one"], ["long"], ["head"]]
 
 
+def test_a_short_name_leaves_its_room_to_a_long_one() -> None:
+    [table] = fitted(("a", "b", "c"), [("x", "verifier_guided(top_p=0.4)", "0.9")], WIDTH, named=2)
+    assert drawn(table).splitlines()[-1].split() == ["x", "verifier_guided(top_p=0.4)", "0.9"]
+
+
 def test_every_arm_has_words_of_its_own() -> None:
     assert WORDS.keys() == WAYS.keys()
     assert len(set(WORDS.values())) == len(WORDS)

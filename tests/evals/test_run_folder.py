@@ -141,3 +141,56 @@ def test_two_processes_cannot_work_at_one_run(path: Path) -> None:
         assert read_run(path).records == RECORDS  # looking is free
         other.kill()
     assert records_of(path) == RECORDS
+
+
+class TestARunOfMore:
+    """Of the numbers that may grow; the rest of what was asked stays as it was."""
+
+    GROWS = {"task.num_samples": float("inf")}  # noqa: RUF012  # of a class that nobody makes two of
+
+    @staticmethod
+    def asked(num_samples: int | None, **others: object) -> dict:
+        return ASKED | others | {"task": ASKED["task"] | {"num_samples": num_samples}}
+
+    @pytest.mark.parametrize("more", [[4, 4, 9], [4, 9, None], [None, None]])
+    def test_goes_on_and_is_known_by_what_it_was_asked_last(self, tmp_path: Path, more: list[int | None]) -> None:
+        for number in more:
+            with open_run(tmp_path / "run", self.asked(number), SESSION, self.GROWS) as folder:
+                assert folder.as_run().config["asked"]["task"]["num_samples"] == number
+                folder.append({"sample": str(number), "error": None})
+        run = read_run(tmp_path / "run")
+        assert len(run.records) == len(run.config["sessions"]) == len(more)
+
+    @pytest.mark.parametrize(("before", "after"), [(9, 4), (None, 4)])
+    def test_is_not_cut_short(self, tmp_path: Path, before: int | None, after: int) -> None:
+        path = tmp_path / "run"
+        with open_run(path, self.asked(before), SESSION, self.GROWS) as folder:
+            folder.append(RECORDS[0])
+        files = {name.name: name.read_bytes() for name in path.iterdir()}
+        with (
+            pytest.raises(OptionError, match="not cut short: ask for as many or more"),
+            open_run(path, self.asked(after), SESSION, self.GROWS),
+        ):
+            pass
+        assert {name.name: name.read_bytes() for name in path.iterdir()} == files
+
+    def test_what_none_stands_for(self, tmp_path: Path) -> None:
+        for number in (4, None, 41):
+            with open_run(tmp_path / "run", self.asked(number), SESSION, {"task.num_samples": 40.0}):
+                pass
+        with (
+            pytest.raises(OptionError, match="was 41 and is null now"),
+            open_run(tmp_path / "run", self.asked(None), SESSION, {"task.num_samples": 40.0}),
+        ):
+            pass
+
+    def test_is_of_the_same_otherwise(self, tmp_path: Path) -> None:
+        with open_run(tmp_path / "run", self.asked(4), SESSION, self.GROWS):
+            pass
+        other = self.asked(9, models={"target": "another/model"})
+        with (
+            pytest.raises(OptionError, match=r"models.target was .* \(only task.num_samples may be raised\), or name"),
+            open_run(tmp_path / "run", other, SESSION, self.GROWS),
+        ):
+            pass
+        assert read_run(tmp_path / "run").config["asked"]["task"]["num_samples"] == 4

@@ -26,8 +26,7 @@ def fitted(
     widths = [
         max(cell_len(word) for word in [*name.split(), *cells, ""]) for name, *cells in zip(head, *rows, strict=True)
     ]
-    most = max(1, int(width * MOST_NAMED) // named - GAP)
-    widths[:named] = [min(most, each) for each in widths[:named]]
+    widths[:named] = _shared(widths[:named], int(width * MOST_NAMED) - GAP * named)
     names = sum(widths[:named]) + GAP * named
     widths[named:] = [min(width - names, each) for each in widths[named:]]
     parts: list[list[int]] = [[]]
@@ -36,6 +35,15 @@ def fitted(
             parts.append([])
         parts[-1].append(column)
     return [_table(head, rows, widths, [*range(named), *part], named, bold) for part in parts]
+
+
+def _shared(wanted: Sequence[int], most: int) -> list[int]:
+    """Widths that are `most` together: who wants less than an equal share leaves the rest to the others."""
+    found, left = list(wanted), most
+    for place, number in enumerate(sorted(range(len(wanted)), key=wanted.__getitem__)):
+        found[number] = max(1, min(wanted[number], left // (len(wanted) - place)))
+        left -= found[number]
+    return found
 
 
 def _table(

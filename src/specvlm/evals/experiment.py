@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any, final
 
@@ -57,6 +58,11 @@ class Experiment:
             "settings": [setting.to_json() for setting in self.settings],
         }
 
+    def grows(self) -> dict[str, float]:
+        """What may be more when the run goes on, by its path in `asked`, and how many None is."""
+        usual = TASKS[self.task].usual_num_samples if self.task in TASKS else None
+        return {"task.num_samples": inf if usual is None else float(usual)}
+
     def carry_out(
         self,
         out: Path | str,
@@ -67,7 +73,8 @@ class Experiment:
         on_record: Callable[[Record], None] = lambda record: None,
         on_note: Callable[[str], None] = lambda note: None,
     ) -> Run:
-        """Begin this run in a folder, or go on with it there; at the end, its metrics and its report are written anew.
+        """Begin this run in a folder, or go on with it there, also with fewer samples than are asked for now; at the
+        end, its metrics and its report are written anew.
 
         `on_begin` is told how many records are missing, at the most; `on_record`, each that is made; `on_note`, in a
         line each, what of the data was passed over, and why there is no report.
@@ -76,7 +83,7 @@ class Experiment:
         out = Path(out).expanduser()
         task = self.task_in(out)
         new_environment()  # a library that is missing shall be missed now
-        with open_run(out, self.asked(), session()) as folder:
+        with open_run(out, self.asked(), session(), self.grows()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
             require_unchanged(samples, folder.records, self.num_samples)
             if note := task.passed_over():

@@ -115,13 +115,18 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, Any]) -> Iterator[RunFolder]:
+def open_run(
+    path: Path | str, asked: Mapping[str, Any], session: Mapping[str, Any], grows: Mapping[str, float] | None = None
+) -> Iterator[RunFolder]:
     """Begin a run in a new or empty folder, or go on with the run that is there.
 
-    `asked` has to be what the run was begun with; `session` (time, machine, versions) may differ, and is added. A last
-    line that a kill cut off is removed. Errors: OptionError for a folder of something else, of a run that was asked
-    something else (the first difference is named), or that another process works at.
+    `asked` has to be what the run was begun with, but for the numbers in `grows`, which may be greater: then that is
+    what the run was asked from now on. They are named by their paths, each with what None stands for. `session` (time,
+    machine, versions) may differ, and is added. A last line that a kill cut off is removed. Errors: OptionError for a
+    folder of something else, of a run that was asked something else (the first difference is named) or for more, or
+    that another process works at.
     """
+    grows = grows or {}
     path = Path(path).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -136,8 +141,9 @@ def open_run(path: Path | str, asked: Mapping[str, Any], session: Mapping[str, A
     with _alone(path):
         asked = json.loads(json.dumps(asked))  # as it will be read again: a tuple is a list
         config = _config(path) if (path / CONFIG).exists() else {"asked": asked, "sessions": []}
-        if difference := _difference(config["asked"], asked):
-            raise OptionError(f"out: {path} holds another run: {difference}. Ask the same, or name another folder")
+        if difference := _difference(config["asked"], asked, grows):
+            raise OptionError(f"out: {path} holds another run: {difference}, or name another folder")
+        config["asked"] = asked
         config["sessions"].append(dict(session))
         write_whole(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         with _opened(path / RESULTS) as file:
@@ -218,13 +224,22 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _difference(there: Any, now: Any, name: str = "") -> str | None:
-    """The first value that differs, by its path; None if all are the same."""
+def _difference(there: Any, now: Any, grows: Mapping[str, float], name: str = "") -> str | None:
+    """The first value that may not be what it is, by its path, and what would be right; None if all may."""
     if isinstance(there, dict) and isinstance(now, dict):
         keys = [*there, *(key for key in now if key not in there)]
         pairs = [(f"{name}.{key}" if name else key, there.get(key), now.get(key)) for key in keys]
     elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
         pairs = [(f"{name}[{number}]", old, new) for number, (old, new) in enumerate(zip(there, now, strict=True))]
+    elif there == now or (name in grows and _amount(there, grows[name]) <= _amount(now, grows[name])):
+        return None
     else:
-        return None if there == now else f"{name} was {brief(json.dumps(there))} and is {brief(json.dumps(now))} now"
-    return next((found for pair in pairs if (found := _difference(pair[1], pair[2], pair[0]))), None)
+        differs = f"{name} was {brief(json.dumps(there))} and is {brief(json.dumps(now))} now"
+        if name in grows:
+            return f"{differs}. A run can be extended, and not cut short: ask for as many or more"
+        return f"{differs}. Ask the same" + "".join(f" (only {other} may be raised)" for other in grows)
+    return next((found for pair in pairs if (found := _difference(pair[1], pair[2], grows, pair[0]))), None)
+
+
+def _amount(value: Any, of_none: float) -> float:
+    return of_none if value is None else float(value)

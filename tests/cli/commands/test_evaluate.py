@@ -84,10 +84,48 @@ def test_goes_on_and_does_nothing_twice(evaluated: Callable, monkeypatch: pytest
 
 def test_another_run_is_refused(evaluated: Callable) -> None:
     evaluated("--num-samples", 1)
+    result, _ = evaluated("--num-samples", 2, "--max-new-tokens", 5)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "settings[0].options.max_new_tokens was 12 and is 5 now" in result.stderr
+    assert "only task.num_samples may be raised" in result.stderr
+
+
+def test_a_run_is_extended_killed_and_extended_again(evaluated: Callable) -> None:
+    _, out = evaluated("--num-samples", 1)
+    first = (out / "results.jsonl").read_bytes()
     result, _ = evaluated("--num-samples", 2)
-    assert result.exit_code == 2
-    assert "task.num_samples was 1 and is 2 now" in result.stderr
-    assert result.stdout == ""
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == "eval: 0 of 3 answers"
+    lines = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:3]) == first
+    (out / "results.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:50])
+    result, _ = evaluated()  # all there are
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == "eval: 0 of 5 answers"
+    again = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
+    assert again[:4] == lines[:4]
+    assert [(json.loads(line)["sample"], json.loads(line)["arm"]) for line in again] == [
+        (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm")
+    ]
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["num_samples"] == 3
+    assert {found["num_answers"] for found in metrics["settings"]["default"]["arms"].values()} == {3}
+    assert [found["identical"] for found in metrics["settings"]["default"]["arms"].values()] == [3, 3, 3]
+    assert read_run(out).config["asked"]["task"]["num_samples"] is None
+    result, _ = evaluated("--num-samples", 2)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "task.num_samples was null and is 2 now" in result.stderr
+    assert "not cut short" in result.stderr
+    assert (out / "results.jsonl").read_bytes().splitlines(keepends=True) == again
+
+
+def test_films_are_made_as_a_run_of_them_grows(run: Callable, tmp_path: Path, small: list) -> None:
+    for number in (1, 2):
+        given = ["eval", "--out", tmp_path / "run", "--num-samples", number, "--arms", "loop", *small]
+        result = run(*given, "--max-new-tokens", 2)
+        assert result.exit_code == 0, result.output
+        assert len(list((tmp_path / "run" / "data" / "Test_Videos").iterdir())) == number
+        assert [record["sample"] for record in read_run(tmp_path / "run").records] == ["0", "1"][:number]
 
 
 def test_what_is_broken_is_told_and_survived(evaluated: Callable, films: Path) -> None:

@@ -66,6 +66,25 @@ def test_a_sweep_is_a_run_with_pictures(swept: Callable, monkeypatch: pytest.Mon
     assert "holds another run" in result.stderr
 
 
+def test_a_sweep_is_extended_killed_and_extended(swept: Callable) -> None:
+    points = ("--pruners", "frames", "--ratios", "0.5")
+    _, out = swept(*points, "--num-samples", 1)
+    first = (out / "results.jsonl").read_bytes()
+    assert first.count(b"\n") == 3
+    (out / "results.jsonl").write_bytes(first[:-20])
+    result, _ = swept(*points)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[0] == "sweep: 0 of 4 answers"
+    assert (out / "results.jsonl").read_bytes().startswith(b"".join(first.splitlines(keepends=True)[:2]))
+    records = read_run(out).records
+    assert [(record["sample"], record["identical"]) for record in records] == [("0", True)] * 3 + [("1", True)] * 3
+    points_found = json.loads((out / "metrics.json").read_text())["points"]
+    assert [point["num_answers"] for point in points_found] == [2, 2, 2]
+    result, _ = swept(*points, "--num-samples", 1)
+    assert result.exit_code == 2
+    assert "task.num_samples was 2 and is 1 now. A run can be extended, and not cut short" in result.stderr
+
+
 def test_what_is_asked_for_one_answer_is_an_axis_of_one(swept: Callable) -> None:
     result, out = swept("--pruner", "window", "--pruning-ratio", 0.8, "--tree", "paper", "--num-samples", 1)
     assert result.exit_code == 0, result.output

@@ -37,7 +37,7 @@ def carry_out(
     out = Path(out).expanduser()
     task = experiment.task_in(out)
     new_environment()  # a library that is missing shall be missed now
-    with open_run(out, experiment.asked(), session()) as folder:
+    with open_run(out, experiment.asked(), session(), experiment.grows()) as folder:
         require_own_folder(out / PLOTS)
         samples = task.samples(experiment.num_samples, experiment.order_seed)
         require_unchanged(samples, folder.records, experiment.num_samples)

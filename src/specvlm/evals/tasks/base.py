@@ -50,6 +50,8 @@ class Task(abc.ABC):
     all_subsets: ClassVar[tuple[str, ...]] = ()
     makes_data: ClassVar[bool] = False
     """Whether the task makes its own data, in the folder `data`."""
+    usual_num_samples: ClassVar[int | None] = None
+    """How many samples there are if nobody says; None: as many as the data has."""
 
     def __post_init__(self) -> None:
         if self.prompt not in get_args(PromptName):

@@ -19,7 +19,6 @@ from specvlm.pocket import HELD_OUT, demo_video
 from specvlm.pocket.language import ask, score
 from specvlm.pocket.world import make_scene
 
-DEFAULT_NUM_FILMS = 40
 ROWS = "test.jsonl"
 
 
@@ -35,13 +34,14 @@ class Pocket(Task):
 
     name: ClassVar[str] = "pocket"
     makes_data: ClassVar[bool] = True
+    usual_num_samples: ClassVar[int] = 40
 
     def patterns(self, subset: str) -> Sequence[str]:
         return PATTERNS
 
     def samples(self, num_samples: int | None = None, order_seed: int | None = None) -> list[Sample]:
         """Of the first films, however many another run had made here."""
-        num_films = DEFAULT_NUM_FILMS if num_samples is None else num_samples
+        num_films = self.usual_num_samples if num_samples is None else num_samples
         self.film(num_films)
         rows = [Row(str(number), _row(number)) for number in range(num_films)]
         if order_seed is not None:

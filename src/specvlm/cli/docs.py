@@ -18,16 +18,16 @@ INTRODUCTION = """\
 
 <!-- Written by `python -m specvlm.cli.docs > docs/cli.md`; a test fails when it is stale. -->
 
-Text goes to standard output: the answer as it comes, and nothing else. Progress (on a terminal only), warnings and
-`--stats` go to standard error. With `--json` the last line of standard output is one JSON document, and what people
-read goes to standard error.
+Text goes to standard output: the answer as it comes, and nothing else. Progress, warnings and `--stats` go to standard
+error; where that is no terminal, `eval`, `sweep`, `bench` and `plan` alone tell how far they are, in a line every half
+minute. With `--json` the last line of standard output is one JSON document, and what people read goes to the other one.
 
 Exit codes, each of which means one thing: 0; 1 if `compare`, `demo`, `bench`, `eval` or `sweep` found an answer that
 differs where it must not; 2 if something about the input is wrong, or the machine has no room for it, told in one line;
 70 for what should not happen, told in one line too; 130 after Ctrl-C; 141 if the reader of standard output went away.
+
 With `--help` a command shows the options that people ask for first, with `--help-all` all that are on this page.
 `specvlm --install-completion` makes the shell complete commands, options and their values at a press of the tab key.
-
 `specvlm --debug COMMAND ...`, or `SPECVLM_DEBUG=1` in the environment, also shows where in the code an error came from.
 """
 

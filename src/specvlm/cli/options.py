@@ -115,7 +115,8 @@ class Models(Bundle):
 
     @property
     def have_draft(self) -> bool:
-        from specvlm.pipeline import POCKET
+        with waiting("Loading"):
+            from specvlm.pipeline import POCKET
 
         return self["draft"] is not None or self["target"] in POCKET
 

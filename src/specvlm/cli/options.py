@@ -38,7 +38,7 @@ BEFOREHAND = (
     "compiled too, in minutes), `none`, or `auto`: graphs on CUDA."
 )
 DeviceMap = Annotated[str | None, typer.Option(help=WHERE)]
-Beforehand = Literal["auto", "graphs", "inductor", "none"]
+Beforehand = Literal["auto", "none", "graphs", "inductor"]
 Compile = Annotated[Beforehand, typer.Option(help=BEFOREHAND, rich_help_panel="Loading")]
 VideoSource = Annotated[
     str,

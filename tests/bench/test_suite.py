@@ -156,7 +156,7 @@ def test_the_machine_is_measured_where_the_models_go(monkeypatch, subject):
 
     monkeypatch.setattr(suite.roofline, "measure", roof)
     monkeypatch.setattr(suite, "build", lambda name, dtype, *how: asked.update(how=how) or subject)
-    monkeypatch.setattr(suite, "measure", lambda *_: {})
+    monkeypatch.setattr(suite, "measure", lambda *_, **__: {})
     suite.run(Setup(pair=subject.name, device_map="cpu", dtype="bfloat16", compile="inductor"))
     assert asked == {"dtype": torch.bfloat16, "device": torch.device("cpu"), "how": ("cpu", "inductor")}
 
@@ -224,3 +224,10 @@ def test_an_unknown_pair_is_refused_before_anything_is_measured(monkeypatch):
     monkeypatch.setattr(suite.roofline, "measure", lambda **_: pytest.fail("measured"))
     with pytest.raises(OptionError, match=r"no pair 'gpt'.* there are pocket-llava_onevision"):
         suite.run(Setup(pair="gpt"))
+
+
+def test_how_many_runs_are_done_is_counted(subject):
+    counts: list[tuple[int, int]] = []
+    setup = Setup(pair=subject.name, video_tokens=(36,), new_tokens=(4,), arms=("sd",), repeats=1, rows=(1,))
+    measure(subject, setup, MACHINE, on_run=lambda done, most: counts.append((done, most)))
+    assert counts == [(0, 3), (1, 3), (2, 3), (3, 3)]

@@ -104,7 +104,7 @@ class Models(Bundle):
             "dtype", Dtype, "auto", "Models",
             "Of weights and of all that is computed; `auto`: as in the checkpoint (`pocket`: float32).",
         ),
-        _option("device_map", str, None, "Models", WHERE),
+        _option("device_map", str, None, "Loading", WHERE),
         _option(
             "attn", str, None, "Loading",
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",

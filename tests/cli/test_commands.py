@@ -235,14 +235,15 @@ def test_phases_are_asked_for_where_they_are_shown(
     assert asked == [phases]
 
 
-def test_demo(run: Callable, pair: Path, monkeypatch: pytest.MonkeyPatch):
+def test_demo(run: Callable, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("specvlm.pocket.path", lambda family, role: pair / role)
     monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number: video_zoo.write(path, 12))
     monkeypatch.setattr("specvlm.answering.options.Options", partial(Options, max_new_tokens=12))
-    result = run("demo", "--repeats", 1, "--device-map", "cpu")
+    result = run("demo", "--repeats", 1, "--device-map", "cpu", "--keep", tmp_path / "film.mp4")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("> Describe the video in detail.\n")
     assert same(result.stdout) == ["yes"] * 4
+    assert (tmp_path / "film.mp4").stat().st_size > 0
     assert f"On this {machine()['cpu']}, SpecVLM gave the same" in " ".join(result.stdout.split())
 
 

@@ -37,6 +37,7 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
     result, out = evaluated()
     assert result.exit_code == 0, result.output
     assert result.stdout.count("plain speculation  ") >= 2  # a row in each table
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert str(out / "report.html") in result.stdout.replace("\n", "")
     assert result.stderr.splitlines() == ["eval: 0 of 9 answers", "eval: 9 of 9 answers"]
     run = read_run(out)

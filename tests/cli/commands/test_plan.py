@@ -41,6 +41,8 @@ def test_what_is_measured_and_what_is_made_of_it(run: Callable, models: list, me
     assert result.exit_code == 0
     assert "1.10 s" in result.stdout  # one row of the target behind 1,000 tokens
     assert "Assumed" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "…" not in result.stdout
     assert all(f"{rate:.2f}" in result.stdout for rate in RATES)
     once = len(measured)
     run("plan", *models)

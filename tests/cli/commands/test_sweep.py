@@ -40,6 +40,8 @@ def test_a_sweep_is_a_run_with_pictures(swept: Callable, monkeypatch: pytest.Mon
     assert "Every point gave the same answers" in page
     for words in ("verifier_guided", "0.9", "Kept: video tokens"):
         assert words in result.stderr
+    assert max(map(len, result.stderr.splitlines())) <= 80
+    assert "…" not in result.stderr
     document = json.loads(result.stdout)
     assert document["metrics"] == json.loads((out / "metrics.json").read_text())
     assert [(point["pruner"], point["ratio"]) for point in document["metrics"]["points"]] == [

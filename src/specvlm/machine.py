@@ -104,6 +104,7 @@ def _cudnn_version(number: int | None) -> str | None:
 
 
 def _cpu_name() -> str:
+    """psutil doesn't know it, and on Linux Python's `platform` doesn't either."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from specvlm.engine.host.memory import forget_peak, peak_resident_memory
 from specvlm.engine.tree import DraftTree
 
 PHASES = (
@@ -235,17 +234,8 @@ def peak_memory_bytes(
 
     Where the system can't forget an old peak (anywhere but Linux), it is the most since the process began.
     """
-    if gpus := _gpus(devices):
-        return sum(map(held, gpus))
-    status = Path("/proc/self/status")
-    if status.exists():
-        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-        return int(peak.split()[1]) * 1024
-    if sys.platform == "win32":
-        return 0
-    import resource  # Unix alone has it
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gpus = _gpus(devices)
+    return sum(map(held, gpus)) if gpus else peak_resident_memory()
 
 
 def reset_peak_memory(
@@ -256,8 +246,7 @@ def reset_peak_memory(
     """Forget the highest use of memory so far. For measuring only: it is the whole process's mark."""
     for gpu in _gpus(devices):
         forget(gpu)
-    with suppress(OSError):  # not Linux, or not allowed
-        Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
 
 
 def _gpus(devices: Iterable[torch.device]) -> list[torch.device]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from bench.small import never_written, small
-from specvlm.bench.widened.memory_pages import own_bytes, resident_bytes
+from specvlm.bench.widened.memory_pages import own_bytes
 from specvlm.bench.widened.shapes import Shape
 from specvlm.bench.widened.widening import widen
+from specvlm.engine.host.memory import resident_memory
 from specvlm.engine.stats import peak_memory_bytes, reset_peak_memory
 
 SHAPE = Shape("100 MB", 512, 7, 64, 4, 8, 3000, 32_000, tied=False)
@@ -39,7 +40,7 @@ def test_little_tensors_count_by_their_bytes():
 def test_a_widened_model_is_written_to_the_last_page_and_holds_nothing_twice():
     source = small("llava_onevision")
     reset_peak_memory()
-    before = resident_bytes()
+    before = resident_memory()
     wide = widen(source, SHAPE)
     weights = list(wide.parameters())
     size = sum(weight.nbytes for weight in weights)

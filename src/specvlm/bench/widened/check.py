@@ -18,10 +18,11 @@ from transformers import AutoModelForImageTextToText, DynamicCache, PreTrainedMo
 from specvlm import pocket
 from specvlm.bench.widened.blank_frames import CODED_SIZE, eyes_of, learn_detector, long_film, write_mp4
 from specvlm.bench.widened.blindness import Detector
-from specvlm.bench.widened.memory_pages import own_bytes, resident_bytes
+from specvlm.bench.widened.memory_pages import own_bytes
 from specvlm.bench.widened.noise import Noise
 from specvlm.bench.widened.shapes import Pair, Shape
 from specvlm.bench.widened.widening import fill, widen
+from specvlm.engine.host.memory import resident_memory
 from specvlm.families.releases import with_cache
 from specvlm.pipeline import load
 from specvlm.pocket.world import make_scene, render
@@ -95,7 +96,7 @@ def check_pair(pair: Pair, *, dtype: torch.dtype, cached: int, steps: int, max_n
         start = time.perf_counter()
         wide = widen(model, shape, detector=detector, dtype=dtype)
         built.append((model, wide, shape, time.perf_counter() - start, detector))
-        log.info("%s built in %.1f s, %.2f GB resident", shape.name, built[-1][3], resident_bytes() / 1e9)
+        log.info("%s built in %.1f s, %.2f GB resident", shape.name, built[-1][3], resident_memory() / 1e9)
     return [check(*parts, cached=cached, steps=steps, max_new_tokens=max_new_tokens) for parts in built]
 
 

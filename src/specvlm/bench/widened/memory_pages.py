@@ -27,8 +27,3 @@ def own_bytes(tensor: Tensor) -> int:
         entries = torch.frombuffer(bytearray(pagemap.read(8 * num_pages)), dtype=torch.int64)
     num_own = int(((entries < 0) & (entries >> EXCLUSIVE_BIT & 1).bool()).sum())
     return min(num_own * mmap.PAGESIZE, tensor.nbytes)
-
-
-def resident_bytes() -> int:
-    """Bytes of memory that this process has. Errors: OSError on a system without /proc/self/statm."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

@@ -3,19 +3,24 @@
 oneDNN multiplies by a weight that it first rearranges for the CPU's instructions, and `linear` makes it do so at every
 call. Rearranged beforehand a weight is read at 1.4 to 2 times the rate, with the same result to the bit. The price is a
 second copy in memory, which is little for a draft and too much for a target. docs/log.md has the figures.
+
+Torch has no public name for this. Its private ones may go or change with any release, so they are tried before they are
+used; where they don't do what they did, `linear` is left as it is.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from specvlm.engine.host.memory import free_memory
 from specvlm.engine.kernels.lending import LINEAR
 from specvlm.engine.snapshot import WeightsSnapshot, version
 
@@ -36,12 +41,13 @@ class PackedWeights:
     A weight that was changed since is left to torch, as far as a look at each product can tell: see `still_true`.
     """
 
-    def __init__(self, weights: Iterable[Tensor]) -> None:
-        """The weights are [out, in], in bfloat16 on the CPU."""
+    def __init__(self, weights: Iterable[Tensor], ops: Any = torch.ops.mkldnn) -> None:
+        """The weights are [out, in], in bfloat16 on the CPU. `ops` are as `do_pack` wants them."""
         weights = list(weights)
+        self._ops = ops
         self._snapshot = WeightsSnapshot(weights)
         self._packed: dict[int, tuple[Tensor, tuple[int, int], Tensor]] = {
-            id(weight): (weight, _marks(weight), _rearranged(weight)) for weight in weights
+            id(weight): (weight, _marks(weight), _rearranged(ops, weight)) for weight in weights
         }
 
     def products(self) -> AbstractContextManager[None]:
@@ -51,7 +57,7 @@ class PackedWeights:
             packed = self.of(weight)
             if packed is None:
                 return linear(x, weight, bias)
-            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+            return _product(self._ops, x, packed, bias)
 
         return LINEAR.lend(product)
 
@@ -66,14 +72,14 @@ class PackedWeights:
         return self._packed.keys() <= now.keys() and self._snapshot.still_true(now[key] for key in self._packed)
 
 
-def pack(*models: nn.Module) -> PackedWeights | None:
-    """The weights of all linear layers, if that pays here and there is memory for it; else None."""
+def pack(*models: nn.Module, ops: Any = torch.ops.mkldnn) -> PackedWeights | None:
+    """The weights of all linear layers, if that pays here and there is memory for it; else None. `ops` do the work."""
     weights = _linear_weights(models).values()
     fit = all(each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in weights)
-    if not (fit and SMALL <= sum(each.nbytes for each in weights) <= SHARE * free_memory() and _can_pack()):
+    if not (fit and SMALL <= sum(each.nbytes for each in weights) <= SHARE * free_memory() and do_pack(ops)):
         return None
     with torch.no_grad():
-        return PackedWeights(weights)
+        return PackedWeights(weights, ops)
 
 
 def _linear_weights(models: Iterable[nn.Module]) -> dict[int, Tensor]:
@@ -87,19 +93,35 @@ def _marks(weight: Tensor) -> tuple[int, int]:
     return version(weight), weight.data_ptr()
 
 
-def free_memory() -> int:
-    """Bytes that could be had without swapping; 0 where the system doesn't tell."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(":")
-            if name == "MemAvailable":
-                return 1024 * int(value.removesuffix("kB"))
-    return 0
+@functools.cache
+def do_pack(ops: Any) -> bool:
+    """Do these operations say what `linear` says? Asked once, with small integers: their products are exact, in
+    whatever order a kernel sums them up."""
+    weight, inputs = _integers(24, 33, largest=3), [_integers(rows, 33, largest=2) for rows in (1, TYPICAL_ROWS, 9)]
+    given = [(x, bias) for x in inputs for bias in (None, _integers(24, largest=3))]
+    try:
+        if not ops._is_mkldnn_bf16_supported():
+            return False
+        with torch.no_grad():
+            packed = _rearranged(ops, weight)
+            return all(_same(_product(ops, x, packed, bias), linear(x, weight, bias)) for x, bias in given)
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # gone, or called in another way, or no tensor
+        return False
 
 
-def _can_pack() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def _integers(*shape: int, largest: int) -> Tensor:
+    """From -largest to largest, in bfloat16; no two rows are alike."""
+    return (torch.arange(math.prod(shape), device="cpu").view(shape) % (2 * largest + 1) - largest).bfloat16()
 
 
-def _rearranged(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), TYPICAL_ROWS)
+def _same(one: Any, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _rearranged(ops: Any, weight: Tensor) -> Tensor:
+    return ops._reorder_linear_weight(weight.detach(), TYPICAL_ROWS)
+
+
+def _product(ops: Any, x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
+    """A bias that skips memory would be read as if it didn't (torch 2.14)."""
+    return ops._linear_pointwise(x, packed, None if bias is None else bias.contiguous(), "none", [], "")

@@ -1,0 +1,1 @@
+"""What the operating system says of the machine that Python runs on, and of this process."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ import tiny
 from specvlm.engine.stats import Stats
 from specvlm.families import Family
 from specvlm.pipeline import SpecVLM
-from specvlm.planning import measuring
+from specvlm.planning import disk, measuring
 from specvlm.planning.costs import Costs
 
 
@@ -142,16 +144,30 @@ def test_a_torn_file_is_written_anew(text, folder, measured):
     assert json.loads(file.read_text())["facts"]["dtype"] == "torch.float32"
 
 
-@pytest.mark.parametrize("where", ["a file", "nowhere"])
+@pytest.mark.parametrize("where", ["a file", "~", None])
 def test_where_nothing_can_be_kept_it_is_measured_each_time(where, tmp_path, measured, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if where == "a file":
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    else:
-        monkeypatch.delenv("XDG_CACHE_HOME")
-        monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
+        (tmp_path / where).write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / where))
+    else:  # a user without a home, as older and newer platformdirs tell of it
+        monkeypatch.setattr(disk, "user_cache_path", lambda name, appauthor: Path(where, name) if where else no_home())
     assert measuring.costs(family()) == measured[0]
     assert measuring.costs(family()) == measured[1]
+    assert [path.name for path in tmp_path.iterdir()] == (["a file"] if where == "a file" else [])
+
+
+def no_home() -> NoReturn:
+    raise RuntimeError("could not determine the home directory")
+
+
+def test_it_is_kept_where_it_always_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert disk.folder() == tmp_path / "specvlm" / "costs"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    assert disk.folder() == tmp_path / caches / "specvlm" / "costs"
 
 
 def test_what_was_measured_on_a_busy_machine_is_not_kept(folder, monkeypatch, caplog):

@@ -10,12 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from platformdirs import user_cache_path
+
 Known = TypeVar("Known")
 
 
 def folder() -> Path:
-    """Where costs are kept. Errors: RuntimeError where there is no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specvlm" / "costs"
+    """Where costs are kept: where the system wants caches. Errors: RuntimeError where there is no home."""
+    path = user_cache_path("specvlm", appauthor=False) / "costs"
+    if not path.is_absolute():  # "~", and nobody knows whose: it would be a folder of that name in the present one
+        raise RuntimeError(f"there is no home to keep measurements in, but {path}")
+    return path
 
 
 def read(facts: dict[str, Any], make: Callable[[Any], Known]) -> Known | None:

@@ -102,3 +102,16 @@ def test_a_command_has_its_arguments_and_options(command):
 def test_the_version_is_told_without_pytorch():
     program = "import sys, specvlm, specvlm.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_whoever_loads_a_pair_needs_no_extra_and_no_tool_of_ours():
+    """What draws, grades, trains or widens may be asked for later: by its own command."""
+    program = """
+import sys, specvlm
+specvlm.load, specvlm.pocket, specvlm.custom_generate
+others = ("matplotlib", "datasets", "pandas", "pyarrow", "sacrebleu", "ray", "peft", "bitsandbytes", "typer")
+ours = ("specvlm.bench", "specvlm.evals", "specvlm.explain", "specvlm.pocket.recipe", "specvlm.drawing", "specvlm.cli")
+print(sorted(name for name in sys.modules if name in others or name.startswith(ours)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -245,9 +246,11 @@ def lend_attention(
     another thread keeps its own attention and the masks that go with it. `on_ask` is told what each layer asked for,
     (name, function that it has itself), and may raise.
     """
+    return _LOOK_UP.lend(partial(_look_up, function, on_ask))
 
-    def look_up(*asked: Any, **named: Any) -> AttentionFunction:
-        on_ask(*asked, *named.values())
-        return function
 
-    return _LOOK_UP.lend(look_up)
+def _look_up(
+    function: AttentionFunction, on_ask: Callable[..., None], /, *asked: Any, **named: Any
+) -> AttentionFunction:
+    on_ask(*asked, *named.values())
+    return function

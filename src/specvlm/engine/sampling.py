@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -39,20 +40,24 @@ class Chooser:
                 close = _too_close(logits.float(), margin)
                 choices = [None if doubtful else token for token, doubtful in zip(choices, close, strict=True)]
             return lambda node, tokens: choices[node]
-
-        before = history()
-
-        def choose(node: int, tokens: tuple[int, ...]) -> int | None:
-            # A processor that looks back must see the words of this very path, not those of its siblings.
-            seen = torch.cat([before, before.new_tensor(tokens)])[None]
-            scores = self._scores(logits[node], seen)
-            return None if margin and _too_close(scores, margin)[0] else self._pick(scores)
-
-        return choose
+        return partial(self._choose_after, logits, history(), margin)
 
     def choose(self, logits: Float[Tensor, " vocab"], seen: Int[Tensor, "1 length"]) -> int:
         """One token after the text `seen`, whatever the doubt."""
         return self._pick(self._scores(logits, seen))
+
+    def _choose_after(
+        self,
+        logits: Float[Tensor, "nodes vocab"],
+        history: Int[Tensor, " length"],
+        margin: float,
+        node: int,
+        tokens: tuple[int, ...],
+    ) -> int | None:
+        # A processor that looks back must see the words of this very path, not those of its siblings.
+        seen = torch.cat([history, history.new_tensor(tokens)])[None]
+        scores = self._scores(logits[node], seen)
+        return None if margin and _too_close(scores, margin)[0] else self._pick(scores)
 
     def _scores(self, logits: Float[Tensor, " vocab"], seen: Int[Tensor, "1 length"]) -> Float[Tensor, "1 vocab"]:
         scores = logits[None].to(dtype=torch.float32, copy=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from specvlm.engine.kernels.thin_attention import pays as thin_attention_pays
 from specvlm.engine.kernels.thin_products import thin_products
 from specvlm.errors import LengthWarning, ModelError
 from specvlm.families.checks.frequencies import positions_of, reach_of
-from specvlm.families.checks.stock_attention import foreign_refused, refuse_odd_keywords
+from specvlm.families.checks.stock_attention import AskedAttention, ForeignRefused
 from specvlm.families.layers import can_walk, walk
 from specvlm.families.releases import cache_name
 
@@ -225,7 +226,7 @@ class HFDecoder:
         longer than an operation on a few rows."""
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
         alone: Sequence[Seen] | None = None
-        before, attended = cache.length, False
+        before = cache.length
         length = before + len(embeds)
         if as_stock:
             alone, mask = [slice(None)] if mask is None else seen_by_each(mask, length), None
@@ -236,22 +237,18 @@ class HFDecoder:
         elif is_text and len(embeds) > 1:  # once a forward, not once a layer
             mask = folded_mask(causal_mask(len(embeds), len(embeds), like.device), self._groups, like.dtype, length)
 
-        def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-            nonlocal attended
-            attended = True
-            refuse_odd_keywords(self.name, module, kwargs)
-            return attention_forward(module, *args, mask=mask, recorder=recorder, kernel=kernel, alone=alone, **kwargs)
-
+        ours = partial(attention_forward, mask=mask, recorder=recorder, kernel=kernel, alone=alone)
+        attend = AskedAttention(self.name, ours)
         try:
             # Who wants stock's numbers gets stock's kernels.
             kernels = nullcontext() if as_stock else without_cudnn(like.device)
-            with kernels, lend_attention(attend, foreign_refused(self.name)):
+            with kernels, lend_attention(attend, ForeignRefused(self.name)):
                 hidden = self._read(embeds, positions, cache, like, is_text=is_text)
         except BaseException:
             # Interrupted between two layers, they would disagree about how much they hold.
             cache.truncate(before)
             raise
-        if not attended:
+        if not attend.was_asked:
             raise ModelError(
                 f"{self.name} didn't ask transformers for its attention: this model, or this release, does it "
                 "otherwise, and specvlm can't mask a tree in it"

@@ -8,12 +8,12 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from specvlm.engine.attention import attention_forward, attention_in_place, folded_mask, lend_attention, sight
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.caches.stacked_cache import Buffers
-from specvlm.families.checks.stock_attention import foreign_refused, refuse_odd_keywords
+from specvlm.families.checks.stock_attention import AskedAttention, ForeignRefused
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.layers import can_walk, walk
 
@@ -73,14 +73,9 @@ class HFDeviceDecoder:
             attention = partial(
                 attention_forward, mask=folded_mask(sight(length, tail, cache.bound), groups, decoder.dtype)
             )
-
-        def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-            refuse_odd_keywords(decoder.name, module, kwargs)
-            return attention(module, *args, **kwargs)
-
         # What is recorded, to be compiled, makes its products as the compiler likes.
         products = decoder.products(len(tokens)) if type(tokens) is Tensor else nullcontext()
-        with products, lend_attention(attend, foreign_refused(decoder.name)):
+        with products, lend_attention(AskedAttention(decoder.name, attention), ForeignRefused(decoder.name)):
             rows = decoder.embed(tokens)[None]
             hidden = walk(decoder.language_model, rows, decoder.in_rows(positions[None]), cache, decoder.cache_name)
             return decoder.head(hidden[0])

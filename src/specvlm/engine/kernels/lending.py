@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, final
 
 from torch.nn import functional
@@ -51,15 +52,10 @@ class Borrower:
                     self._restore()
 
     def _replace(self) -> None:
-        own, lent, this_thread = getattr(self._owner, self._name), self._lent, threading.get_ident
-
-        def dispatch(*args: Any, **kwargs: Any) -> Any:
-            return (lent.get(this_thread()) or own)(*args, **kwargs)
-
         # A method that the object inherits isn't its own: it is uncovered again, not set.
         self._before = vars(self._owner).get(self._name, _NONE)
-        self._dispatch = dispatch
-        setattr(self._owner, self._name, dispatch)
+        self._dispatch = partial(_dispatch, self._lent, getattr(self._owner, self._name))
+        setattr(self._owner, self._name, self._dispatch)
 
     def _restore(self) -> None:
         if vars(self._owner).get(self._name) is not self._dispatch:
@@ -68,6 +64,10 @@ class Borrower:
             delattr(self._owner, self._name)
         else:
             setattr(self._owner, self._name, self._before)
+
+
+def _dispatch(lent: dict[int, Function], own: Function, /, *args: Any, **kwargs: Any) -> Any:
+    return (lent.get(threading.get_ident()) or own)(*args, **kwargs)
 
 
 LINEAR = Borrower(functional, "linear")

@@ -52,19 +52,16 @@ class PackedWeights:
 
     def products(self) -> AbstractContextManager[None]:
         """A block in which this thread's linear layers use them."""
-
-        def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            packed = self.of(weight)
-            if packed is None:
-                return linear(x, weight, bias)
-            return _product(self._ops, x, packed, bias)
-
-        return LINEAR.lend(product)
+        return LINEAR.lend(self._multiply)
 
     def of(self, weight: Any) -> Tensor | None:
         """The copy of a weight, if it is known and unchanged."""
         known = self._packed.get(id(weight))
         return known[2] if known is not None and known[1] == _marks(weight) else None
+
+    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        packed = self.of(weight)
+        return linear(x, weight, bias) if packed is None else _product(self._ops, x, packed, bias)
 
     def still_true(self, *models: nn.Module) -> bool:
         """Are these weights, as they were, still among those of the models' linear layers? Others may be, too."""

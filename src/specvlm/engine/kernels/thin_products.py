@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from jaxtyping import Float
@@ -59,13 +59,13 @@ def thin_products(num_rows: int, dtype: torch.dtype, device: torch.device) -> Ab
     kernel = kernel_here()
     if kernel is None or num_rows not in kernel.rows or dtype != torch.bfloat16 or device.type != "cpu":
         return nullcontext()
+    return LINEAR.lend(partial(_multiply, kernel))
 
-    def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if weight.shape[-1] < kernel.narrow:
-            return linear(x, weight, bias)
-        return thin_linear(x, weight, bias, kernel.block)
 
-    return LINEAR.lend(product)
+def _multiply(kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if weight.shape[-1] < kernel.narrow:
+        return linear(x, weight, bias)
+    return thin_linear(x, weight, bias, kernel.block)
 
 
 def thin_linear(

@@ -7,6 +7,7 @@ settle   the target reads the tree; its path is found, and what stands on it kep
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -75,7 +76,7 @@ class DeviceRound:
 
     def grow(self) -> Tree:
         """A tree behind the answer's last token. It changes nothing that the next try wouldn't write over."""
-        state, envelope = self.state, self.selection.envelope
+        state = self.state
         last = state.num_waiting - 1
         slots = state.draft_length + torch.arange(2, device=last.device)
         in_order = torch.ones(2, 2, dtype=torch.bool, device=last.device).tril()
@@ -83,16 +84,19 @@ class DeviceRound:
         # Where one token waits, the second row is of nothing: the next level writes over it.
         settled = state.draft_length + state.num_waiting
         root_position = settled - 1 + state.draft_offset
-
-        def read(level: int, tokens: Tensor, lineage: Tensor) -> Tensor:
-            slots = settled + torch.arange(*envelope.fed_offsets[level - 1 : level + 1], device=settled.device)
-            positions = (root_position + level).expand(len(tokens))
-            # As wide at every level: what is alike is compiled once.
-            tail = pad(lineage, (0, envelope.num_fed - lineage.shape[1]))
-            return self.draft.read(tokens, positions, slots, settled, tail)[:, : self.vocab_size]
-
+        read = partial(self._read_level, settled, root_position)
         root = state.waiting.index_select(0, last)
         return grow(self.selection, root, said.index_select(0, last)[:, : self.vocab_size], read)
+
+    def _read_level(
+        self, settled: Tensor, root_position: Tensor, level: int, tokens: Tensor, lineage: Tensor
+    ) -> Tensor:
+        envelope = self.selection.envelope
+        slots = settled + torch.arange(*envelope.fed_offsets[level - 1 : level + 1], device=settled.device)
+        positions = (root_position + level).expand(len(tokens))
+        # As wide at every level: what is alike is compiled once.
+        tail = pad(lineage, (0, envelope.num_fed - lineage.shape[1]))
+        return self.draft.read(tokens, positions, slots, settled, tail)[:, : self.vocab_size]
 
     def settle(self, tree: Tree) -> Int[Tensor, " report"]:
         """Verify a tree and keep what is right of it. What came of it is for `Report.read`."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import FunctionType
-from typing import Any
+from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -54,17 +54,20 @@ def refuse_foreign(model_name: str, asked: str | None, default: Callable[..., An
         )
 
 
-def foreign_refused(model_name: str) -> Callable[..., None]:
+@final
+class ForeignRefused:
     """`refuse_foreign` for the layers of one forward, which mostly ask for the same, one after the other."""
-    answered: tuple[Any, ...] = ()
 
-    def on_ask(*asked: Any) -> None:
-        nonlocal answered
-        if asked != answered:
-            refuse_foreign(model_name, *asked)
-            answered = asked
+    __slots__ = ("_answered", "_model_name")
 
-    return on_ask
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+        self._answered: tuple[Any, ...] = ()
+
+    def __call__(self, *asked: Any) -> None:
+        if asked != self._answered:
+            refuse_foreign(self._model_name, *asked)
+            self._answered = asked
 
 
 @lru_cache(maxsize=64)  # asked in every forward
@@ -83,3 +86,19 @@ def refuse_odd_keywords(model_name: str, module: nn.Module, keywords: Mapping[st
     causal = keywords.get("is_causal")
     if not (getattr(module, "is_causal", True) if causal is None else causal):
         raise ModelError(f"{model_name}: {type(module).__name__} looks ahead; only causal attention can be verified")
+
+
+@final
+class AskedAttention:
+    """An attention function of ours, lent for one forward: it refuses odd keywords, and notes that it was asked."""
+
+    __slots__ = ("_function", "_model_name", "was_asked")
+
+    def __init__(self, model_name: str, function: Callable[..., tuple[Tensor, Any]]) -> None:
+        self._model_name, self._function = model_name, function
+        self.was_asked = False
+
+    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        self.was_asked = True
+        refuse_odd_keywords(self._model_name, module, kwargs)
+        return self._function(module, *args, **kwargs)

@@ -28,8 +28,9 @@ core  := $(VENV)/.core
 bench := $(VENV)/.bench
 tests := $(VENV)/.tests
 lint  := $(VENV)/.lint
-# One thread a worker: the tests' models are tiny, and threads of several workers would only fight for the cores.
-pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS)
+# One thread a worker: the tests' models are tiny, and threads of several workers would only fight for the cores. Each
+# gets a run of tests in their order, so that what a file's tests share is made once; who is done early takes from another.
+pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \

@@ -20,6 +20,8 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 # when they are wanted again. With this malloc keeps them.
 KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
+long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py
+
 bin  := $(VENV)/bin
 log  := $(VENV)/install.log
 lmms := $(VENV)-lmms-eval
@@ -47,11 +49,11 @@ install: $(tests) $(lint) ## make .venv and install specvlm into it, editable, w
 demo: $(core) ## answer a held-out video four ways and compare: stock generate, plain speculation, SpecVLM, and planned
 	@$(bin)/specvlm demo $(ARGS)
 
-test: $(tests) ## the tests, but for the long parity grid
+test: $(tests) ## the tests, but for the long grids
 	@$(pytest) $(ARGS)
 
-parity: $(tests) ## the long grid of whole generations against stock Hugging Face generate
-	@$(pytest) -m "parity or not parity" tests/parity $(ARGS)
+parity: $(tests) ## the long grids: whole generations against stock Hugging Face generate, and what else is marked slow
+	@$(pytest) -m "not lmms_eval" $(long) $(ARGS)
 
 compat: ## drop-in, parity and families on the oldest and newest transformers: docs/compatibility.md (RELEASES="5.21 5.22")
 	@$(PYTHON) tests/compatibility.py $(RELEASES)

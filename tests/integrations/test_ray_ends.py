@@ -94,7 +94,9 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("dies", ["gcs_server raylet", "gcs_server", "raylet"])
+@pytest.mark.parametrize(
+    "dies", ["gcs_server raylet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gcs_server", "raylet"))]
+)
 def test_a_head_that_dies_is_told_in_a_line(evaluating: Callable[..., Any], tmp_path: Path, dies: str) -> None:
     """By the whole command: left to itself, Ray ends its driver with the exit code of an answer that differs."""
     with subprocess.Popen([sys.executable, "-c", HEAD], env=environment(), **PIPES) as head:
@@ -124,7 +126,12 @@ def piped(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 
 
 @pytest.mark.parametrize(
-    ("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)]
+    ("by", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
 def test_a_local_ray_ends_with_the_process_that_asks(
     evaluating: Callable[..., Any], by: signal.Signals, code: int, tmp_path: Path

@@ -6,8 +6,11 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
 # No test may need the network. huggingface_hub reads this when it is imported, so it stands before any test.
@@ -20,6 +23,42 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 # A first forward is slow and a shared machine is slower: a deadline per example would fail at random.
 settings.register_profile("specvlm", deadline=None)
 settings.load_profile("specvlm")
+
+
+REAL: dict[tuple[Any, str], Any] = {}
+"""What measures this machine and listens to its clock, by where it stands."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guesses_pay() -> Iterator[None]:
+    """Answers are planned by default: here, by what forwards cost on a machine on paper, where a draft is ten times as
+    cheap as its target. No test waits for a measurement, and none hangs on how busy this machine is.
+
+    Tests of measuring ask for the real thing, `measures`.
+    """
+    from planning.rounds.told import costs
+    from planning.worlds import machine
+    from specvlm.planning import measuring
+    from specvlm.planning.planner import Planner
+    from specvlm.planning.rounds import measuring as round_measuring
+
+    made_up = {
+        (measuring, "pair_costs"): lambda _, draft, **how: replace(machine(0.1), draft_reads=draft != "self"),
+        (round_measuring, "round_costs"): lambda *_, captured=False, **how: replace(costs(0.1), captured=captured),
+        (Planner, "_time"): lambda self, stats, measured: None,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for (place, name), instead in made_up.items():
+            REAL[place, name] = getattr(place, name)
+            patch.setattr(place, name, instead)
+        yield
+
+
+@pytest.fixture
+def measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine is measured, as it is outside of tests."""
+    for (place, name), real in REAL.items():
+        monkeypatch.setattr(place, name, real)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

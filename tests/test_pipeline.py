@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import jaxtyping
 import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -67,6 +68,84 @@ def test_an_answer_is_that_of_stock_generate_with_figures_about_it(video, sample
         assert 0 < figures.ttft_seconds < figures.total_seconds
         assert 0 < figures.decode_seconds < figures.total_seconds
     assert "scoring" not in alone.stats.phases
+
+
+def test_trees_are_planned_unless_one_is_described():
+    """A plan's tree has any number of guesses; one that was asked for has its own."""
+    vlm = tiny.llava_pair(pair().target.model, tiny.noised(pair().target.model, 0.01))
+    vlm.generate(VIDEO, QUESTION, max_new_tokens=1)
+    assert not vlm.pair.planners  # nothing is measured for an answer that needs no guess
+    fixed = vlm.generate(VIDEO, QUESTION, max_new_tokens=12, tree="chain", depth=2)
+    assert not vlm.pair.planners
+    assert {len(each.tree) for each in fixed.stats.rounds[:-2]} == {1 + 2}
+    planned = vlm.generate(VIDEO, QUESTION, max_new_tokens=12)
+    assert len(vlm.pair.planners) == 1
+    assert planned.stats.num_drafted > 0
+    assert planned.token_ids == fixed.token_ids
+    alone = vlm.without_draft()
+    assert alone.generate(VIDEO, QUESTION, max_new_tokens=12).token_ids == fixed.token_ids
+    assert not alone.pair.planners
+
+
+def test_a_list_of_questions_gets_a_list_of_answers_about_a_video_that_is_read_once(monkeypatch):
+    questions = [QUESTION, "a red ball?", "what is left?"]
+    seen = []
+    real = type(pair().target).see
+    monkeypatch.setattr(type(pair().target), "see", lambda self, *given: seen.append(self) or real(self, *given))
+    options = Options(max_new_tokens=12, pruning_ratio=0.5)
+    answers = pair().generate(VIDEO, questions, options)
+    assert seen.count(pair().target) == 1
+    right = [pair().autoregressive(VIDEO, question, options) for question in questions]
+    assert [each.token_ids for each in answers] == [each.token_ids for each in right]
+    assert len({each.token_ids for each in right}) > 1
+    [first, second] = pair().generate(None, tuple(questions[:2]), options, seed=3, temperature=0.8)
+    for question, answer in zip(questions, (first, second), strict=False):
+        alone = pair().autoregressive(None, question, options, seed=3, do_sample=True, temperature=0.8)
+        assert answer.token_ids == alone.token_ids
+    assert pair().generate(VIDEO, []) == []
+
+
+def test_one_question_is_wanted_where_a_list_of_them_would_be_no_answer(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users run it
+    refused = r"the question must be one text here, not \['what happens\?'\]: `generate` takes a list"
+    for ask in (pair().stream, pair().autoregressive, pair().compare):
+        with pytest.raises(OptionError, match=refused):
+            list(ask(VIDEO, [QUESTION]))
+    with pytest.raises(OptionError, match=refused):
+        pair().generate(VIDEO, [QUESTION, [QUESTION]])
+    with pytest.raises(OptionError, match="the question is empty"):
+        pair().generate(VIDEO, [QUESTION, " "])
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ({"temperature": 0.7}, {"do_sample": True, "temperature": 0.7}),
+        ({"top_k": 5}, {"do_sample": True, "top_k": 5}),
+        ({"top_p": 0.8}, {"do_sample": True, "top_p": 0.8}),
+        ({"min_p": 0.01}, {"do_sample": True, "min_p": 0.01}),
+        ({"temperature": 0.0}, {"do_sample": False}),
+        ({"temperature": 0.0, "top_p": 0.9}, {"do_sample": False}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("checkpoint_draws", [False, True])
+def test_sampling_is_asked_for_as_elsewhere_and_stock_generate_is_asked_the_same(checkpoint_draws, asked, meant):
+    """Whatever the checkpoint's own generation config says."""
+    model = copy.deepcopy(pair().target.model)
+    model.generation_config.do_sample = checkpoint_draws
+    model.generation_config.temperature = 1.3 if checkpoint_draws else None
+    family, asked = tiny.llava(model), {"max_new_tokens": 16, "seed": 3} | asked
+    prompt = family.prepare([VIDEO], QUESTION)
+    torch.manual_seed(3)
+    inputs = {
+        name: value.to(model.dtype) if value.is_floating_point() else value
+        for name, value in prompt.model_inputs.items()
+    }
+    right = model.generate(**inputs, max_new_tokens=16, **meant)[0, prompt.num_tokens :].tolist()
+    vlm = SpecVLM(family, pair().draft)
+    assert list(vlm.generate(VIDEO, QUESTION, **asked).token_ids) == right
+    assert list(vlm.autoregressive(VIDEO, QUESTION, **asked).token_ids) == right
 
 
 @pytest.mark.parametrize("pruner", ["verifier_guided", "similarity", "frames"])

@@ -29,6 +29,10 @@ class LengthWarning(UserWarning):
     """A prompt is longer than what its model was made for: the answer is stock generate's, and may be poor."""
 
 
+class PocketWarning(UserWarning):
+    """The embedded pocket pair, a toy, is asked about a video that isn't of its little world."""
+
+
 def brief(text: object, limit: int = 200) -> str:
     """What a message quotes of a path, a value or a library's reason: `text` on one line of `limit` characters at most.
 

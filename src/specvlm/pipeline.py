@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from specvlm.answering.pair import Draft, Pair, keep_one_tower
 from specvlm.answering.stage import require_compile
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.engine.stats import Stats
+from specvlm.errors import PocketWarning
 from specvlm.families import Family, PixelBudget, load_family
 from specvlm.families.loading import require_supported
 from specvlm.prompts.prompt import Prompt
@@ -35,6 +38,15 @@ IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
 
 POCKET = {"pocket": pocket.FAMILIES[0]} | {f"pocket-{family}": family for family in pocket.FAMILIES}
 """The embedded models, by the names that call for them."""
+
+
+_TOLD: WeakSet[Family] = WeakSet()
+"""Targets that were told of as toys."""
+
+TOY = (
+    "the embedded pocket pair is a toy that knows films of drawn shapes and nothing else: what it says of this video "
+    "means nothing; name a real checkpoint as target"
+)
 
 
 def load(
@@ -81,6 +93,13 @@ def load(
     return vlm
 
 
+def _tell_of_the_toy(target: Family) -> None:
+    """Say once of an embedded target that what is shown to it is none of its world (`PocketWarning`)."""
+    if target not in _TOLD and pocket.is_embedded(target.name):
+        _TOLD.add(target)
+        warnings.warn(TOY, PocketWarning, stacklevel=2)
+
+
 def _locate(source: Source, role: str) -> Source:
     return pocket.path(POCKET[source], role) if isinstance(source, str) and source in POCKET else source
 
@@ -100,13 +119,29 @@ class SpecVLM:
     def draft(self) -> Draft:
         return self.pair.draft
 
-    def generate(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
-        """Answer a question about a video: the target's own tokens, sooner.
+    @overload
+    def generate(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation: ...
+
+    @overload
+    def generate(
+        self, video: Any, question: list[str] | tuple[str, ...], options: Options | None = None, **overrides: Any
+    ) -> list[Generation]: ...
+
+    def generate(
+        self, video: Any, question: str | list[str] | tuple[str, ...], options: Options | None = None, **overrides: Any
+    ) -> Generation | list[Generation]:
+        """Answer a question about a video: the target's own tokens, sooner. A list of questions gets a list of answers:
+        the video is decoded, seen and read once for all (`watch`), and each answer is as if it was asked alone.
 
         `video` is whatever `specvlm.video.load` takes, or None for text alone. `overrides` replace single `options`.
         Errors: OptionError, VideoError.
         """
-        return whole(self.stream(video, question, options, **overrides))
+        if not isinstance(question, (list, tuple)):
+            return whole(self.stream(video, question, options, **overrides))
+        for each in question:
+            require_question(each)
+        watched = self.watch(video, options, **overrides)
+        return [watched.ask(each) for each in question]
 
     def stream(
         self, video: Any, question: str, options: Options | None = None, **overrides: Any
@@ -168,7 +203,8 @@ class SpecVLM:
     def compare(
         self, video: Any, question: str, options: Options | None = None, *, repeats: int = 1, **overrides: Any
     ) -> Comparison:
-        """Stock generate, plain speculation (ratio 0) and SpecVLM on one prompt. Errors: OptionError, VideoError."""
+        """Stock generate, plain speculation (ratio 0), SpecVLM, and SpecVLM planned, on one prompt. Those in the middle
+        have trees of one shape, unless a plan is asked for. Errors: OptionError, VideoError."""
         return compare(self, video, question, Options.of(options, overrides), repeats=repeats)
 
     def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
@@ -178,6 +214,8 @@ class SpecVLM:
             sources = [source for source in (video, *options.more_videos) if source is not None]
             clips = [self.load_video(source, options) for source in sources]
             images = [videos.load_image(source) for source in options.images]
+        if images or any(clip.comment != pocket.SIGNED for clip in clips):
+            _tell_of_the_toy(self.target)
         with stats.phase("preprocess"):
             return self.target.prepare(
                 clips,

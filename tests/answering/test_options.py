@@ -26,13 +26,14 @@ WRONG = {
     "source_fps": [0, -1.0, float("nan"), float("inf"), "1", True],
     "pruning_ratio": [-0.1, 1.5, float("nan"), "0.5", True],
     "positions": ["closed", "", 1],
+    "plan": ["best", "", True],
     "pruner": ["nothing", "", "uniform(stride=3)", "uniform(", 5],
     "tree": ["bush", [], [()], [(1, 0)], [(-1,)], [(0.5,)], [("0",)], [0], 7, [[[0]]]],
     "depth": [0, -2, 2.0],
     "num_nodes": [0, "5"],
     "width": [0, 1.5],
     "max_new_tokens": [-1, 1.5, True],
-    "temperature": [0, -1.0, float("inf"), "hot"],
+    "temperature": [-1.0, float("inf"), "hot"],
     "top_k": [-1, 0.5],
     "top_p": [0, 1.1, -0.1],
     "min_p": [-0.1, 1.1],
@@ -64,7 +65,7 @@ RIGHT = {
     "top_k": [0, 1],
     "top_p": [1, 1.0, 0.1],
     "min_p": [0, 1],
-    "temperature": [0.01, 3],
+    "temperature": [0, 0.0, 0.01, 3],
     "seed": [0, 2**63 - 1],
     "stop": [(), ("red",)],
     "do_sample": [True, False],
@@ -136,6 +137,65 @@ def test_what_belongs_to_the_dynamic_tree_is_refused_for_others(tree, name):
         Options(tree=tree, **{name: 3})
 
 
+OF_A_TREE = {"tree": ["dynamic", "paper", PATHS, chain(3)], "depth": [6], "num_nodes": [12], "width": [2]}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OF_A_TREE.items() for value in values])
+def test_trees_are_planned_unless_one_is_described(name, value):
+    """Even if what is described is what a fixed tree has by default."""
+    assert Options().planned
+    assert Options(plan="auto").planned
+    assert not Options(plan="fixed").planned
+    fixed = Options(**{name: value})
+    assert not fixed.planned
+    assert not dataclasses.replace(fixed, pruning_ratio=0.5).planned
+    with pytest.raises(OptionError, match=f"plan='auto' chooses the tree by itself: leave {name} out"):
+        Options(plan="auto", **{name: value})
+    with pytest.raises(OptionError, match=f"leave {name} out"):
+        Options.of(Options(plan="auto"), {name: value})
+
+
+def test_a_ratio_leaves_the_trees_to_the_plan():
+    assert Options(pruning_ratio=0.5).planned
+
+
+DRAWN = [
+    {"temperature": 0.7},
+    {"top_k": 0},
+    {"top_k": 5},
+    {"top_p": 0.9},
+    {"min_p": 0.1},
+    {"temperature": 1.0, "top_p": 1.0},
+]
+
+
+@pytest.mark.parametrize("given", DRAWN, ids=str)
+def test_who_says_how_to_draw_wants_draws(given):
+    assert Options(**given).draws
+    assert Options(**given).generate_kwargs() == {"max_new_tokens": 256, "do_sample": True} | given
+    greedy = Options(do_sample=False, **given)
+    assert not greedy.draws
+    assert greedy.generate_kwargs() == {"max_new_tokens": 256, "do_sample": False} | given
+
+
+@pytest.mark.parametrize("more", [{}, {"do_sample": False}, {"top_p": 0.9, "top_k": 5, "min_p": 0.1}], ids=str)
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_temperature_0_is_greedy(unchecked_annotations, zero, more):
+    asked = Options(temperature=zero, repetition_penalty=1.2, **more)
+    assert asked.draws is False
+    assert asked.generate_kwargs() == {"max_new_tokens": 256, "do_sample": False, "repetition_penalty": 1.2}
+
+
+def test_temperature_0_and_draws_contradict_each_other():
+    with pytest.raises(OptionError, match="temperature=0 always takes the likeliest token, and do_sample=True draws"):
+        Options(temperature=0.0, do_sample=True)
+
+
+def test_who_says_nothing_of_draws_leaves_them_to_the_checkpoint():
+    assert Options(seed=3, repetition_penalty=1.1).draws is None
+    assert Options(do_sample=True).draws is True
+
+
 def test_a_pruner_may_be_named_described_or_given():
     assert Options(pruner="frames").make_pruner() == Frames()
     assert Options(pruner="verifier_guided(top_p=0.2)").make_pruner() == VerifierGuided(top_p=0.2)
@@ -173,7 +233,7 @@ def test_what_is_wrong_with_an_empty_value_is_told(unchecked_annotations):
     for given, complaint in (
         ({"stop": ""}, "such as ('.',), not the string ''"),
         ({"stop": ("",)}, "a tuple of strings, none empty, not ('',)"),
-        ({"temperature": 0.0}, "(greedy answers are do_sample=False), not 0.0"),
+        ({"temperature": -0.5}, "temperature must be a number of 0 or more, not -0.5"),
     ):
         with pytest.raises(OptionError, match=re.escape(complaint)):
             Options(**given)

@@ -128,12 +128,26 @@ def test_record_of_an_answer(run: Callable, film: Path, small: list, vlm: SpecVL
     [arm] = record["arms"]
     assert arm.keys() == Arm.__dataclass_fields__.keys()
     expected = vlm.generate(film, "what?", **SMALL, seed=5)
-    assert (arm["arm"], arm["tokens"], arm["identical"]) == ("specvlm", len(expected.token_ids), None)
+    assert (arm["arm"], arm["tokens"], arm["identical"]) == ("auto", len(expected.token_ids), None)
     assert (record["text"], record["finish_reason"], record["options"]["seed"]) == (what, expected.finish_reason, 5)
     assert record.keys() >= {"machine", "versions"}
     assert arm["phases"]["decode_video"] > 0
     assert arm["total_seconds"] >= sum(arm["phases"].values()) * 0.999
     assert result.stderr == what + "\n"
+
+
+def test_the_record_names_the_arm_that_answered_so(run: Callable, film: Path, small: list):
+    result = run("generate", film, "what?", *small, "--json", "--tree", "dynamic")
+    assert json.loads(result.stdout)["arms"][0]["arm"] == "specvlm"
+
+
+def test_a_temperature_alone_draws_and_0_is_greedy(run: Callable, film: Path, small: list, vlm: SpecVLM, what: str):
+    drawn = vlm.autoregressive(film, "what?", **SMALL, do_sample=True, temperature=3.0, seed=5)
+    greedy = vlm.autoregressive(film, "what?", **SMALL, do_sample=False)
+    assert drawn.text != greedy.text
+    for temperature, right in ((3.0, drawn), (0, greedy)):
+        result = run("generate", film, "what?", *small, "--temperature", temperature, "--seed", 5)
+        assert (result.exit_code, result.stdout) == (0, right.text + "\n")
 
 
 def test_record_of_each_question(run: Callable, film: Path, small: list):
@@ -162,6 +176,14 @@ def test_compare(run: Callable, film: Path, small: list):
     assert [arm["arm"] for arm in record["arms"]] == ["ar", "loop", "specvlm"]
     assert all(arm["identical"] and arm["spread"] for arm in record["arms"])
     assert "End to end starts" in " ".join(result.stderr.split())
+
+
+def test_what_is_compared_by_default(run: Callable, film: Path, small: list):
+    """That one prunes, and why: what plain speculation is without it."""
+    record = json.loads(run("compare", film, "what?", *small, "--json").stdout)
+    assert [(arm["arm"], arm["identical"]) for arm in record["arms"]] == [
+        (name, True) for name in ("ar", "sd", "specvlm", "auto")
+    ]
 
 
 def test_compare_in_a_table(run: Callable, film: Path, small: list):
@@ -239,11 +261,11 @@ def test_demo(run: Callable, pair: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("specvlm.pocket.path", lambda family, role: pair / role)
     monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number: video_zoo.write(path, 12))
     monkeypatch.setattr("specvlm.answering.options.Options", partial(Options, max_new_tokens=12))
-    result = run("demo", "--repeats", 1, "--device-map", "cpu", "--keep", tmp_path / "film.mp4")
+    result = run("demo", "--repeats", 1, "--device-map", "cpu", "--save", tmp_path / "film.mp4")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("> Describe the video in detail.\n")
     assert same(result.stdout) == ["yes"] * 4
-    assert (tmp_path / "film.mp4").stat().st_size > 0
+    assert len(specvlm.video.load(tmp_path / "film.mp4").frames) == 12
     assert f"On this {machine()['cpu']}, SpecVLM gave the same" in " ".join(result.stdout.split())
 
 

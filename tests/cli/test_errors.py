@@ -32,7 +32,7 @@ def refused(result, *, naming: str) -> None:
         ("--tree", "[[0], [0, 1, 2]]", "parent"),
         ("--tree", "[[0], ", "JSON"),
         ("--max-new-tokens", "-1", "-1"),
-        ("--temperature", "0", "temperature"),
+        ("--temperature", "-1", "temperature"),
         ("--fps", "nan", "fps"),
         ("--dtype", "float31", "float31"),
         ("--attn", "none_such", "none_such"),

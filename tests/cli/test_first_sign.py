@@ -43,7 +43,7 @@ compare film.mp4 what?
 explain film.mp4 what?
 explain film.mp4 what? --png pictures
 demo
-demo --keep film.mp4
+demo --save film.mp4
 plan
 plan --predict
 pruners

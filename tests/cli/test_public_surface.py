@@ -59,7 +59,7 @@ DATA = "--task --data --videos --subset --split --prompt --num-samples --order-s
 COMMANDS = {
     "generate": f"video question --text-only --chat --stats --json {MODELS} {ANSWER}",
     "compare": f"video question --arms --repeats --json {MODELS} {ANSWER}",
-    "demo": "--family --film --repeats --keep --device-map --json",
+    "demo": "--family --film --repeats --save --device-map --json",
     "explain": f"video question --out --png {MODELS} {ANSWER}",
     "plan": f"--video-tokens --new-tokens --fresh --predict --json {MODELS}",
     "pruners": "--json",

@@ -10,8 +10,9 @@ import pytest
 import tiny
 from specvlm.answering import oracle
 from specvlm.answering.options import Options
-from specvlm.comparing.arms import WAYS, find
+from specvlm.comparing.arms import WAYS, find, planned
 from specvlm.comparing.compare import compare
+from specvlm.engine.tree import DynamicTree
 from specvlm.errors import OptionError
 from specvlm.families.releases import ASSISTS_WITH_STATIC
 from specvlm.pipeline import SpecVLM
@@ -26,6 +27,25 @@ NOT_IN_THIS_RELEASE = set() if ASSISTS_WITH_STATIC else {"assisted-static"}
 def _costs_of_their_own(tmp_path, monkeypatch):
     """What forwards cost is kept on disk: not on the developer's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_trees_are_fixed_beside_the_arm_that_plans_them_unless_a_plan_is_asked_for():
+    def planned_arms(options: Options) -> set[str]:
+        return {name for name, way in WAYS.items() if way.needs_draft and way.asked(options).planned}
+
+    assert planned_arms(Options()) == planned_arms(Options(tree="paper")) == {"auto"}
+    assert planned_arms(Options(plan="fixed")) == {"auto"}
+    assert planned_arms(Options(plan="auto")) >= {"auto", "sd", "specvlm", "strict"}
+    assert find("specvlm").asked(Options()).tree_shape() == DynamicTree()
+    assert find("auto").asked(Options(tree="chain", depth=3, pruning_ratio=0.5)) == Options(
+        plan="auto", pruning_ratio=0.5
+    )
+
+
+def test_who_measures_knows_whether_an_arm_needs_it():
+    assert planned(("ar", "loop", "sd", "specvlm", "assisted"), Options()) is None
+    assert planned(("ar", "auto@0.5"), Options()) == Options(plan="auto", pruning_ratio=0.5)
+    assert planned(("specvlm",), Options(plan="auto")) == Options(plan="auto")
 
 
 @lru_cache

@@ -68,6 +68,7 @@ def test_the_pipelines_own_compare_is_the_same():
         ("ar", True, 6),
         ("sd", True, 6),
         ("specvlm", True, 6),
+        ("auto", True, 6),
     ]
 
 

@@ -176,6 +176,11 @@ class TestSetting:
         usual, drawn = Setting(Options()).options, Setting(Options(do_sample=True, seed=5)).options
         assert (usual.do_sample, usual.seed) == (False, 0)
         assert (drawn.do_sample, drawn.seed) == (True, 5)
+        hot, cold = (Setting(Options(temperature=heat)).options for heat in (0.7, 0.0))
+        assert (hot.do_sample, cold.do_sample) == (True, False)
+
+    def test_asks_in_the_everyday_arms(self) -> None:
+        assert Setting(Options()).arms == ("ar", "sd", "specvlm", "auto")
 
     @pytest.mark.parametrize("arms", [("ar", "warp"), ()])
     def test_refuses_arms_that_there_are_not(self, arms: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import MLVU, Task
 
 ASKED, [SESSION] = CONFIG["asked"], CONFIG["sessions"]
-SETTING = Setting(Options(pruning_ratio=0.9))
+SETTING = Setting(Options(pruning_ratio=0.9), ("ar", "sd", "specvlm"))
 SAMPLES = [
     Sample(sample_id=str(number), video="x.mp4", question="?", choices=("red", "green"), answer="A")
     for number in range(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ import specvlm
 import tiny
 from specvlm import DynamicTree, ModelError, OptionError, Stats
 from specvlm.families.releases import CACHE_NAMES, CHUNKS_SEE_WRONG
+from specvlm.integrations import transformers_generate as custom
 from specvlm.pruning import PRUNERS, num_to_keep
 
 DOCS = Path(__file__).parents[2] / "docs" / "transformers.md"
@@ -157,6 +159,46 @@ def test_same_tokens_whatever_the_tree(shape):
     _, stats = same(ours=shape)
     assert stats.num_accepted > 0
     assert len(stats.accepted_per_depth) <= shape.get("depth", 5)
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        {"plan": "auto"},
+        {"plan": "auto", "pruning_ratio": None},
+        {"plan": "fixed"},
+        {"strict": True},
+        {"strict": True, "plan": "fixed", "tree": "paper"},
+        {"vision": "full"},
+        {"vision": "spared", "prune_images": True},
+        {"draft_model": "self", "self_scope": "head", "pruning_ratio": 0.5},
+    ],
+    ids=str,
+)
+def test_same_tokens_with_all_that_specvlm_may_be_told(ours):
+    _, stats = same(ours=ours)
+    assert stats.num_accepted > 0
+
+
+def test_trees_are_planned_unless_one_is_described_and_what_is_learnt_outlives_the_call():
+    same()
+    mine, before = copy.deepcopy(draft()), len(custom._LEARNT[target()])
+    _, fixed = same(ours={"draft_model": mine, "tree": "chain", "depth": 2})
+    assert {len(each.tree) for each in fixed.rounds[:-2]} == {1 + 2}
+    [planners] = custom._LEARNT[target()][mine].values()
+    assert not planners
+    for _ in range(2):
+        same(ours={"draft_model": mine})
+    [planner] = planners.values()
+    assert planner.experience.speedup.weight > 0
+    del mine
+    gc.collect()
+    assert len(custom._LEARNT[target()]) == before
+
+
+def test_draws_have_no_strict_answer():
+    with pytest.raises(OptionError, match="strict=True is for greedy answers"):
+        same(ours={"strict": True}, do_sample=True)
 
 
 def test_the_target_as_its_own_draft_is_always_right():

@@ -41,7 +41,8 @@ experiment().carry_out(
 
 def experiment() -> Experiment:
     options = Options(num_frames=8, max_new_tokens=40)
-    return Experiment(task="pocket", num_samples=NUM_SAMPLES, settings=(Setting(options),))
+    arms = ("ar", "sd", "specvlm")  # none that learns: a killed one has forgotten
+    return Experiment(task="pocket", num_samples=NUM_SAMPLES, settings=(Setting(options, arms),))
 
 
 def engine():

@@ -99,4 +99,4 @@ def test_a_hostile_draft_is_given_up_and_changes_nothing(sampled, family, film):
     assert first.stats.num_accepted < 0.2 * first.stats.num_drafted
     # What is in the purse at first, and a hundredth of the time: at a tenth of the target's cost a dozen.
     assert first.stats.num_draft_forwards <= 16
-    assert later.stats.num_draft_forwards == 0
+    assert later.stats.num_draft_forwards <= 4  # to see whether it is better by now

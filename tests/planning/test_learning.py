@@ -162,6 +162,16 @@ def test_the_usual_length_is_learnt_and_never_more_than_was_asked_for():
     assert planner.expected_length(999) == pytest.approx(10, abs=1)
 
 
+def test_an_answer_that_was_cut_tells_of_no_shorter_ones():
+    """A warm-up of eight tokens, say."""
+    planner = Planner(machine(0.2))
+    for _ in range(30):
+        planner.learn(None, 8, Stats(), cut=True)
+    assert planner.expected_length(999) == ANSWER_LENGTH
+    planner.learn(None, 501, Stats(), cut=True)
+    assert planner.expected_length(999) > 1.2 * ANSWER_LENGTH
+
+
 def test_a_prompt_that_costs_more_than_its_guesses_win_is_not_read():
     """Answers of 5 tokens, and a prompt that takes as long as 20: not worth it, unlike answers of 100."""
     costs = machine(0.2)

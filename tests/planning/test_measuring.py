@@ -171,6 +171,7 @@ def test_it_is_kept_where_it_always_was(tmp_path, monkeypatch):
 
 
 def test_what_was_measured_on_a_busy_machine_is_not_kept(folder, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "specvlm")  # no warning: without a logger Python would print it
     rough = Costs((1, 2), (1.0, 2.0), 0.0, 0.0)
     monkeypatch.setattr(measuring, "measure", lambda decoder: (rough, 2.0))
     assert measuring.costs(family()) == rough

@@ -89,6 +89,14 @@ def test_a_hostile_draft_costs_three_hundredths_at_most(draft_forward, length):
     assert sum(seconds[1:]) <= 1.03 * 11 * plain
 
 
+def test_a_short_answer_keeps_no_draft_from_the_long_one_after_it(monkeypatch: pytest.MonkeyPatch):
+    """It won nothing by the prompt that its draft had to read."""
+    costs, told = machine(0.1), [*texts(1, 2, *GOOD), *texts(1, 128, *GOOD, seed=1)]
+    assert answers(Planner(costs), costs, told)[1] < 0.6 * plain_seconds(costs, 128)
+    monkeypatch.setattr("specvlm.planning.deciding.DEBT", 0.0)
+    assert answers(Planner(costs), costs, told)[1] > 0.99 * plain_seconds(costs, 128)
+
+
 def test_without_a_purse_it_would_cost_more(monkeypatch: pytest.MonkeyPatch):
     costs = machine(0.3)
     monkeypatch.setattr(Purse, "allows", lambda self, price: True)

@@ -109,10 +109,11 @@ def test_every_answer_is_that_of_stock_generate(family: str, draft: str | None) 
 def test_the_draft_keeps_what_it_would_have_kept(pruner: str) -> None:
     """And so guesses the same, whether its pruner looks at nothing, at features or at scores."""
     vlm, video = watcher(), tiny.film(8, 2)
-    watched = vlm.watch(video, pruner=pruner, pruning_ratio=0.6, max_new_tokens=16)
+    asked = Options(pruner=pruner, pruning_ratio=0.6, plan="fixed", max_new_tokens=16)
+    watched = vlm.watch(video, asked)
     for question in ("a red ball?", "what happens?"):
         ours = watched.ask(question)
-        alone = vlm.generate(video, question, pruner=pruner, pruning_ratio=0.6, max_new_tokens=16)
+        alone = vlm.generate(video, question, asked)
         kept, guesses = zip(*((each.stats.kept, trees(each)) for each in (ours, alone)), strict=True)
         assert torch.equal(*kept)
         assert guesses[0] == guesses[1] != []

@@ -33,6 +33,11 @@ class Generation:
 
 def require_question(question: str) -> None:
     """Errors: OptionError if nothing is asked, or what is no text."""
+    if not isinstance(question, str):
+        raise OptionError(
+            f"the question must be one text here, not {brief(repr(question))}: `generate` takes a list of them, "
+            "and `watch` knows a video from one to the next"
+        )
     if not question.strip():
         raise OptionError("the question is empty: ask something")
     if not is_text(question):

@@ -24,6 +24,9 @@ VisionPolicy = Literal["auto", "shared", "spared", "full"]
 SelfScope = Literal["prompt", "head"]
 RoundPolicy = Literal["device", "host"]
 
+OF_DRAWS = ("temperature", "top_k", "top_p", "min_p")
+"""Options that say how tokens are drawn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -88,15 +91,17 @@ class Options:
         "those that it looks at there (`head`).",
     ] = "prompt"
     plan: Annotated[
-        Plan,
-        "`fixed`: every tree as `tree` says. `auto`: pruning ratio and trees as they pay best on this machine, by "
-        "what forwards cost here (measured at first use, and kept on disk) and by what guesses have been worth so "
-        "far; and no guesses where they don't pay.",
-    ] = "fixed"
+        Plan | None,
+        "`auto`: pruning ratio and trees as they pay best on this machine, by what forwards cost here (measured at "
+        "first use, and kept on disk) and by what guesses have been worth so far; and no guesses where they don't pay. "
+        "`fixed`: every tree as `tree` says (default: `auto`, or `fixed` where `tree`, `depth`, `num_nodes` or `width` "
+        "is given).",
+    ] = None
     tree: Annotated[
-        TreeName | TreeShape | Sequence[Sequence[int]],
-        "The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]].",
-    ] = "dynamic"
+        TreeName | TreeShape | Sequence[Sequence[int]] | None,
+        "The draft tree: `dynamic`, `paper` (25 nodes), `chain`, or a list of paths of ranks: [[0], [1], [0, 0]] "
+        "(default: `dynamic`, if trees are fixed).",
+    ] = None
     depth: Annotated[
         int | None,
         "Most levels of the draft tree (default: 6 of the dynamic tree, 5 of the others).",
@@ -106,10 +111,13 @@ class Options:
 
     max_new_tokens: Annotated[int, "Most tokens of an answer."] = 256
     do_sample: Annotated[
-        bool | None, "Draw each token from the target's distribution, or always take the likeliest one."
+        bool | None,
+        "Draw each token from the target's distribution, or always take the likeliest one (default: draw if "
+        "`temperature`, `top_k`, `top_p` or `min_p` is given).",
     ] = None
     temperature: Annotated[
-        float | None, "Flattens (above 1) or sharpens (below 1) the distribution that is drawn from."
+        float | None,
+        "Flattens (above 1) or sharpens (below 1) the distribution that is drawn from; 0: the likeliest token, always.",
     ] = None
     top_k: Annotated[int | None, "Draw among this many of the likeliest tokens; 0: among all."] = None
     top_p: Annotated[float | None, "Draw among the likeliest tokens that together have this probability."] = None
@@ -146,7 +154,7 @@ class Options:
         self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
         for name in ("fps", "source_fps", "repetition_penalty"):
             self._check(name, _is_above_0, "a number above 0")
-        self._check("temperature", _is_above_0, "a number above 0 (greedy answers are do_sample=False)")
+        self._check("temperature", lambda value: _is_number(value) and value >= 0, "a number of 0 or more")
         self._check("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, up to 1")
         for name in ("min_p", "pruning_ratio"):
             self._check(name, lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
@@ -167,12 +175,14 @@ class Options:
         self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
         self._check("system", is_text, "a text")
         self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
+        if self.temperature == 0 and self.do_sample:
+            raise OptionError(
+                "temperature=0 always takes the likeliest token, and do_sample=True draws: give one of them"
+            )
         self.make_pruner()
         self.tree_shape()
-        if self.plan == "auto":
-            for name in ("tree", "depth", "num_nodes", "width"):
-                if getattr(self, name) != getattr(type(self), name):
-                    raise OptionError(f"plan='auto' chooses the tree by itself: leave {name} out, or take plan='fixed'")
+        if self.plan == "auto" and (given := self._of_a_tree()):
+            raise OptionError(f"plan='auto' chooses the tree by itself: leave {given[0]} out, or take plan='fixed'")
 
     def _check(self, name: str, is_right: Any, right: str) -> None:
         value = getattr(self, name)
@@ -194,6 +204,22 @@ class Options:
         """What was asked for, or else the paper's (arXiv:2508.16201)."""
         return 0.9 if self.pruning_ratio is None else self.pruning_ratio
 
+    @property
+    def planned(self) -> bool:
+        """Whether trees are planned, rather than all of one shape."""
+        return self.plan == "auto" or (self.plan is None and not self._of_a_tree())
+
+    @property
+    def draws(self) -> bool | None:
+        """Whether tokens are drawn; None: as the checkpoint's own generation config says."""
+        if self.do_sample is not None or self.temperature == 0:
+            return bool(self.do_sample)
+        return True if any(getattr(self, name) is not None for name in OF_DRAWS) else None
+
+    def _of_a_tree(self) -> list[str]:
+        """What was given of a tree."""
+        return [name for name in ("tree", "depth", "num_nodes", "width") if getattr(self, name) is not None]
+
     def make_pruner(self) -> Pruner:
         from specvlm.pruning import make_pruner
 
@@ -203,34 +229,34 @@ class Options:
         """The shape that `tree`, `depth`, `num_nodes` and `width` describe together."""
         from specvlm.engine.tree import PAPER_TREE, DynamicTree, TreeShape, TreeTemplate, chain
 
-        if self.tree != "dynamic":
+        tree = "dynamic" if self.tree is None else self.tree
+        if tree != "dynamic":
             for name in ("num_nodes", "width"):
                 if getattr(self, name) is not None:
-                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {brief(repr(self.tree))}")
-        if isinstance(self.tree, TreeShape):
-            shape = self.tree
-        elif self.tree == "chain":
+                    raise OptionError(f"{name} belongs to the dynamic tree, and tree is {brief(repr(tree))}")
+        if isinstance(tree, TreeShape):
+            shape = tree
+        elif tree == "chain":
             shape = chain(self.depth or 5)
-        elif self.tree == "paper":
+        elif tree == "paper":
             shape = PAPER_TREE
-        elif self.tree == "dynamic":
+        elif tree == "dynamic":
             given = {"depth": self.depth, "width": self.width, "num_nodes": self.num_nodes}
             shape = DynamicTree(**{name: value for name, value in given.items() if value is not None})
-        elif isinstance(self.tree, str):
-            raise OptionError(
-                f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {brief(repr(self.tree))}"
-            )
+        elif isinstance(tree, str):
+            raise OptionError(f"tree must be 'dynamic', 'paper', 'chain' or a list of paths, not {brief(repr(tree))}")
         else:
             try:
-                shape = TreeTemplate.from_paths(self.tree)
+                shape = TreeTemplate.from_paths(tree)
             except (ValueError, TypeError) as error:
                 raise OptionError(f"tree: {error}") from None
         return shape if self.depth is None else shape.cut(self.depth)
 
     def generate_kwargs(self) -> dict[str, Any]:
         """What stock `generate` must be called with to be asked the same."""
-        names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        names = ("repetition_penalty",) if self.temperature == 0 else (*OF_DRAWS, "repetition_penalty")
+        asked = {name: getattr(self, name) for name in names} | {"do_sample": self.draws}
+        given = {name: value for name, value in asked.items() if value is not None}
         return (
             given | {"max_new_tokens": self.max_new_tokens} | ({"stop_strings": list(self.stop)} if self.stop else {})
         )

@@ -23,6 +23,9 @@ from specvlm.planning.rounds.planner import DevicePlanner
 Draft = Family | Literal["self"] | None
 """A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
 
+Planners = dict[tuple[bool, Compile | None, bool], AnswerPlanner]
+"""By whether tokens are drawn, how the device's rounds are compiled (None: they are the host's), and if captured."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -33,7 +36,8 @@ class Pair:
     one_tower: bool = False
     compile: Compile = "none"
     """What is done beforehand, so that rounds on the device need less of Python."""
-    _planners: dict[tuple[bool, Compile | None, bool], AnswerPlanner] = field(default_factory=dict, repr=False)
+    planners: Planners = field(default_factory=dict, repr=False)
+    """What plans have learnt of the two. Whoever makes many pairs of them may give each the same."""
     _stages: list[Stage] = field(default_factory=list, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -66,12 +70,12 @@ class Pair:
         captured = stage is not None and stage.arena.captures and not picks
         key = (do_sample, None if stage is None else stage.compile, captured)
         with self._lock:
-            if key not in self._planners:
-                self._planners[key] = self._new_planner(stage, captured)
-            return self._planners[key]
+            if key not in self.planners:
+                self.planners[key] = self._new_planner(stage, captured)
+            return self.planners[key]
 
     def _new_planner(self, stage: Stage | None, captured: bool) -> AnswerPlanner:
-        others = list(self._planners.values())
+        others = list(self.planners.values())
         costs = others[0].measured if others else measuring.pair_costs(self.target, self.draft)
         if stage is None or not isinstance(self.draft, Family):
             return Planner(costs)

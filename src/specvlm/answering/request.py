@@ -41,7 +41,7 @@ MAX_PREALLOCATED_TOKENS = 4096
 
 def measure(pair: Pair, options: Options) -> None:
     """Have the plan measure what it measures once, for all answers with such options."""
-    if options.plan == "auto" and pair.draft is not None:
+    if options.planned and pair.draft is not None and options.max_new_tokens > 1:  # the first token needs no guess
         pair.planner(False, place(pair, options).stage)
 
 
@@ -108,7 +108,7 @@ def run(
     draft, ratio, planner = pair.draft, options.fixed_pruning_ratio, None
     placed = place(pair, options)
     pruner, spared = options.make_pruner(), frozenset() if options.prune_images else prompt.still_ids
-    if draft is not None and options.plan == "auto":
+    if draft is not None and options.planned and sequence.num_left > 1:
         with stats.stopped():  # a first answer that isn't greedy, or not by itself, may need another measurement
             chooser = sequence.chooser
             picks = chooser.do_sample or chooser.processors is not None
@@ -179,12 +179,13 @@ def run(
     del sights
     yield from decode(target.decoder, sequence, drafter, placed.player(sequence, drafter))
     if planner is not None:
-        planner.learn(None if draft is None else ratio, len(sequence.tokens), stats)
+        cut = sequence.finish_reason == "length"
+        planner.learn(None if draft is None else ratio, len(sequence.tokens), stats, cut=cut)
 
 
 def _most_nodes(options: Options) -> int:
     """Of any tree of the answer, its root included: what caches need room for."""
-    return 1 + MAX_NODES if options.plan == "auto" else options.tree_shape().max_nodes
+    return 1 + MAX_NODES if options.planned else options.tree_shape().max_nodes
 
 
 def _draft_by_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -49,6 +50,16 @@ IN_SUMMARY = (
 )
 """Of arms with ratios each counts."""
 
+HEADLINE = {
+    "assisted": "HF assisted",
+    "prompt_lookup": "HF prompt lookup",
+    "loop": "specvlm's loop alone",
+    "sd": "plain speculation",
+    "specvlm@0.9": "SpecVLM, 90 % pruned",
+    "auto": 'SpecVLM, `plan="auto"`',
+}
+"""The columns of the README's table: what others offer, and what each step adds."""
+
 
 def page(folder: Path, pictures: str) -> str:
     """The whole page. `pictures` is the folder as seen from the page."""
@@ -86,6 +97,22 @@ def summary(documents: Iterable[Document]) -> Grid:
     return Grid("At a glance", head, rows)
 
 
+def headline(documents: Iterable[Document]) -> Grid:
+    """The README's table: two rows a pair, at its longest prompt and answer. What wasn't measured is left empty."""
+    rows = []
+    for document in map(longest, documents):
+        arms = {arm["arm"]: arm for arm in document["arms"]}
+        about = (
+            f"{document['bench']['pair']}, {arms['ar']['num_video_tokens']} video tokens, {document['bench']['dtype']}"
+        )
+        for what, speedup in (
+            (f"{about}: decoding", "decode_speedup"),
+            ("from the closed file to the last token", "end_to_end_speedup"),
+        ):
+            rows.append((what, *(f"{arms[arm][speedup]:.2f} x" if arm in arms else "" for arm in HEADLINE)))
+    return Grid("Headline", ("times as fast as stock `generate`", *HEADLINE.values()), tuple(rows))
+
+
 def _chapter(document: Document, pictures: str) -> Iterator[str]:
     name = stem(document)
     yield f"## {document['bench']['pair']}, {document['bench']['dtype']}"
@@ -121,9 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m specvlm.bench.performance", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the documents are (default docs/bench)")
     parser.add_argument("--page", type=Path, default=PAGE, help="what to write (default docs/performance.md)")
+    parser.add_argument("--headline", nargs="+", help="write the README's table of these PAIR-DTYPE to standard output")
     given = parser.parse_args(arguments)
     if not _files(given.folder):
         parser.error(f"there is no document in {given.folder}: run make bench-quick")
+    if given.headline:
+        documents = [_read(given.folder / f"{name}.json") for name in given.headline]
+        sys.stdout.write(markdown(headline(documents)) + "\n")
+        return
     pictures = Path(os.path.relpath(given.folder, given.page.parent)).as_posix()
     given.page.write_text(page(given.folder, pictures), encoding="utf-8")
 

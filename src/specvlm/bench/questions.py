@@ -147,7 +147,7 @@ def measure(
     `warm_up` is another video to warm up with, where this one takes long.
     Errors: OptionError for fewer than two questions, or one that is asked twice: it would find itself read already.
     """
-    options = options or Options(do_sample=False)
+    options = options or Options(do_sample=False, plan="fixed")
     if len(questions) < 2 or len(set(questions)) < len(questions):
         raise OptionError(f"give two or more questions, all different, not {list(questions)}")
     if repeats < 1:
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ways = {"repeats": given.repeats, "whole_prompts": given.whole_prompts}
     with tempfile.TemporaryDirectory() as folder:
         film = shoot(vlm, Path(folder), given.video_tokens, given.tokens, blanks=subject.widened)
-        options = Options(do_sample=False, num_frames=film.num_frames, max_new_tokens=given.tokens)
+        options = Options(do_sample=False, plan="fixed", num_frames=film.num_frames, max_new_tokens=given.tokens)
         brief = vlm.load_video(film.path, num_frames=4)
         found = measure(vlm, film.path, questions_about(film.film), options, **ways, warm_up=brief)
     found = replace(found, pair=given.pair)

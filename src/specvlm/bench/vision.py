@@ -58,7 +58,7 @@ def measure(family: str, pruners: Iterable[str], films: Sequence[Path], ratio: f
     arms = [(pruner, vision) for pruner in pruners for vision in policies]
     runs: dict[tuple[str, str], list[Stats]] = {arm: [] for arm in arms}
     stock: list[float] = []
-    common = Options(num_frames=NUM_FRAMES[family], do_sample=False, pruning_ratio=ratio)
+    common = Options(num_frames=NUM_FRAMES[family], do_sample=False, pruning_ratio=ratio, plan="fixed")
     for warm_up in (vlm.autoregressive, vlm.generate):
         warm_up(films[0], QUESTION, common, max_new_tokens=4)
     for film in films:

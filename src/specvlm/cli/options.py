@@ -139,7 +139,7 @@ class Models(Bundle):
             if self["threads"] is not None:
                 torch.set_num_threads(self["threads"])
             vlm = load(**{name: value for name, value in self.items() if name != "threads"})
-            if options is not None and options.plan == "auto" and vlm.draft is not None:
+            if options is not None and options.planned and vlm.draft is not None:
                 say("Measuring what forwards cost on this machine, once")
                 measure(vlm.pair, options)
             return vlm
@@ -197,7 +197,7 @@ class Answer(Bundle):
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.items()
         }
-        if given["tree"].lstrip().startswith("["):
+        if (given["tree"] or "").lstrip().startswith("["):
             given["tree"] = _paths(given["tree"])
         with waiting("Loading"):  # PyTorch, which checks the pruner and the tree
             return Options(**given)

@@ -62,10 +62,11 @@ def silence() -> None:
     from huggingface_hub import logging as hub_logging
     from transformers.utils import logging
 
-    from specvlm.errors import LengthWarning
+    from specvlm.errors import LengthWarning, PocketWarning
 
     warnings.simplefilter("ignore")
-    warnings.simplefilter("always", LengthWarning)
+    for ours in (LengthWarning, PocketWarning):
+        warnings.simplefilter("always", ours)
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     hub_logging.set_verbosity_error()
     logging.set_verbosity_error()

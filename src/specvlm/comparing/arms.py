@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,12 @@ class Way:
         """Whether a pruning ratio can be chosen for it."""
         return self.needs_draft and not self.may_refuse and "pruning_ratio" not in self.overrides
 
+    def asked(self, options: Options) -> Options:
+        """What it is asked with. Trees are fixed where nobody asked for a plan: `auto` stands beside the others, to
+        show what that brings."""
+        asked = replace(options, **self.overrides)
+        return replace(asked, plan=asked.plan or "fixed")
+
     def run(
         self, vlm: Answerer, video: Any, question: str, options: Options, reading: SharedReading | None = None
     ) -> Generation:
@@ -47,7 +53,7 @@ class Way:
 
         Errors: OptionError, VideoError.
         """
-        asked = replace(options, **self.overrides)
+        asked = self.asked(options)
         with timing_phases():
             if self.answer is not None:
                 return self.answer(vlm, video, question, asked)
@@ -106,7 +112,7 @@ WAYS: dict[str, Way] = {
     "auto": _speculation(
         "specvlm that plans its trees, and the ratio if none is given, by what forwards cost here.",
         plan="auto",
-        tree="dynamic",
+        tree=None,
         depth=None,
         num_nodes=None,
         width=None,
@@ -140,3 +146,9 @@ def find(name: str) -> Way:
         raise OptionError(
             f"{told}: behind the @ stands a pruning ratio such as 0.9, not {brief(repr(ratio))}"
         ) from None
+
+
+def planned(arms: Iterable[str], options: Options) -> Options | None:
+    """What one of these arms is asked with whose trees are planned, if there is one. Errors: OptionError."""
+    ways = [way for way in map(find, arms) if way.needs_draft and way.answer is None]
+    return next((asked for way in ways if (asked := way.asked(options)).planned), None)

@@ -17,8 +17,9 @@ from specvlm.engine.stats import reset_peak_memory
 from specvlm.errors import OptionError
 from specvlm.watching.shared_reading import SharedReading
 
-ARMS = ("ar", "loop", "sd", "specvlm")
-"""The everyday ones; `specvlm.comparing.arms` has them all."""
+ARMS = ("ar", "sd", "specvlm", "auto")
+"""The everyday ones: stock generate, plain speculation, and what pruning and then planning add to it.
+`specvlm.comparing.arms` has them all."""
 
 WARM_UP_TOKENS = 8
 
@@ -53,7 +54,7 @@ def compare(
     question: str,
     options: Options | None = None,
     *,
-    arms: Sequence[str] = ("ar", "sd", "specvlm"),
+    arms: Sequence[str] = ARMS,
     repeats: int = 1,
     warm_up: Any = None,
     share_reading: bool = False,

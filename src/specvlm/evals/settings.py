@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from specvlm.answering.options import Options
 from specvlm.comparing.arms import find
+from specvlm.comparing.compare import ARMS
 from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Setting:
     """
 
     options: Options
-    arms: tuple[str, ...] = ("ar", "sd", "specvlm")
+    arms: tuple[str, ...] = ARMS
     name: str = DEFAULT
 
     def __post_init__(self) -> None:
@@ -37,9 +38,9 @@ class Setting:
             find(arm)
         arms = sorted(dict.fromkeys(self.arms), key=lambda arm: arm != "ar")
         object.__setattr__(self, "arms", tuple(arms))
-        greedy = False if self.options.do_sample is None else self.options.do_sample
+        draws = bool(self.options.draws)
         seed = 0 if self.options.seed is None else self.options.seed
-        object.__setattr__(self, "options", replace(self.options, do_sample=greedy, seed=seed))
+        object.__setattr__(self, "options", replace(self.options, do_sample=draws, seed=seed))
 
     def require(self, vlm: SpecVLM) -> None:
         """Errors: OptionError for an arm that these models can't run."""

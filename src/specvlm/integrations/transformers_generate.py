@@ -9,8 +9,8 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -20,8 +20,8 @@ from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStr
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from specvlm.answering import request
-from specvlm.answering.options import Options, SelfScope, TreeName, VisionPolicy
-from specvlm.answering.pair import Pair, check_forwards, check_layout
+from specvlm.answering.options import Options, Plan, SelfScope, TreeName, VisionPolicy
+from specvlm.answering.pair import Pair, Planners, check_forwards, check_layout
 from specvlm.answering.recipe import Recipe
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
@@ -35,6 +35,9 @@ from specvlm.pruning import Pruner
 
 POSITIONAL = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
 """What decides about positions. `generate` uses it up before we see it, or, if we named it, never would."""
+
+_LEARNT: WeakKeyDictionary[nn.Module, WeakKeyDictionary[nn.Module, dict[tuple, Planners]]] = WeakKeyDictionary()
+"""What plans have learnt of a target with a draft, from one call to the next: for as long as there are both models."""
 
 
 def custom_generate(
@@ -51,10 +54,12 @@ def custom_generate(
     prune_images: bool = Options.prune_images,
     vision: VisionPolicy = Options.vision,
     self_scope: SelfScope = Options.self_scope,
-    tree: TreeName | TreeShape | Sequence[Sequence[int]] = Options.tree,
+    plan: Plan | None = Options.plan,
+    tree: TreeName | TreeShape | Sequence[Sequence[int]] | None = Options.tree,
     depth: int | None = Options.depth,
     num_nodes: int | None = Options.num_nodes,
     width: int | None = Options.width,
+    strict: bool = Options.strict,
     stats: Stats | None = None,
     stop_strings: str | list[str] | None = None,
     pixel_values: Tensor | None = None,
@@ -78,11 +83,12 @@ def custom_generate(
     target = _family(model, "the model")
     pair = Pair(target, one_tower=True)
     if isinstance(draft_model, str) and draft_model == "self":
-        pair = replace(pair, draft="self")
+        pair = Pair(target, "self", one_tower=True, planners=_learnt(target, target))
     elif draft_model is not None:
         draft = _family(draft_model, "draft_model")
         check_layout(target, draft)
-        pair = Pair(target, draft, one_tower=all(map(operator.is_, target.tower, draft.tower)))
+        one_tower = all(map(operator.is_, target.tower, draft.tower))
+        pair = Pair(target, draft, one_tower, planners=_learnt(target, draft))
     check_forwards(target, pair.draft)
 
     call = _arguments_of_generate()
@@ -91,7 +97,9 @@ def custom_generate(
     if stop_strings is not None:
         stopping_criteria = _with_stop_strings(stopping_criteria, stop_strings, call.get("tokenizer"))
     recipe = Recipe(generation_config, logits_processor, stopping_criteria)
-    recipe.chooser(None)  # now, for its errors: to what follows, the beams of a beam search look like a batch
+    recipe.chooser(
+        None, strict=strict
+    )  # now, for its errors: to what follows, the beams of a beam search look like a batch
     _refuse_what_we_lack(generation_config)
 
     max_length = min(rule.max_length for rule in stopping_criteria if isinstance(rule, MaxLengthCriteria))
@@ -102,10 +110,12 @@ def custom_generate(
         prune_images=prune_images,
         vision=vision,
         self_scope=self_scope,
+        plan=plan,
         tree=tree,
         depth=depth,
         num_nodes=num_nodes,
         width=width,
+        strict=strict,
         max_new_tokens=max(1, max_length - input_ids.shape[1]),  # generate looks at the length after the first token
         prefill_chunk=generation_config.prefill_chunk_size,
     )
@@ -143,6 +153,12 @@ def _family(model: object, role: str) -> Family:
     family = family_of(model.config.model_type, name)
     refuse_unless_followed(model, name)
     return family(model, None, name)
+
+
+def _learnt(target: Family, draft: Family) -> Planners:
+    """What is known of these two, where they are now and as they are now."""
+    of_pair = _LEARNT.setdefault(target.model, WeakKeyDictionary()).setdefault(draft.model, {})
+    return of_pair.setdefault((target.model.device, target.model.dtype, draft.model.device, draft.model.dtype), {})
 
 
 def _arguments_of_generate() -> dict[str, Any]:

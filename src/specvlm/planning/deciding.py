@@ -26,6 +26,10 @@ RECENT = 0.9
 SAVED, MOST = 64.0, 8.0
 """Forwards in the purse of answers at most: saved up to read a long prompt once, and after winnings."""
 
+DEBT = 2.0
+"""Forwards that may be missing in it where guesses should pay: a short answer that didn't pay for its reading shall not
+keep the draft from the long one that comes next."""
+
 
 @dataclass(eq=False)
 class AnswerPlanner(abc.ABC):
@@ -78,12 +82,14 @@ class AnswerPlanner(abc.ABC):
         reading = self.costs.reading(num_draft_tokens) / self.plain(num_prompt_tokens)
         saved = (1 - 1 / self.experience.speedup.value(HOPE, PATIENCE)) * self.expected_length(max_new_tokens)
         pays = reading < saved and self.pays(num_prompt_tokens, num_draft_tokens)
-        return self.purse.allows(0.0 if pays else reading)
+        return self.purse.allows(-DEBT if pays else reading)
 
-    def learn(self, ratio: float | None, num_tokens: int, stats: Stats) -> None:
-        """From an answer of so many tokens whose draft was given a prompt pruned by `ratio`; None: it had no draft."""
+    def learn(self, ratio: float | None, num_tokens: int, stats: Stats, *, cut: bool = False) -> None:
+        """From an answer of so many tokens whose draft was given a prompt pruned by `ratio`; None: it had no draft.
+        `cut`: it was as long as it might be, and doesn't tell how long answers are here, but that they may be longer.
+        """
         behind = num_tokens - 1
-        self.lengths.add(behind)
+        self.lengths.add(max(behind, self.lengths.value(ANSWER_LENGTH)) if cut else behind)
         if ratio is None:
             self.purse.settle(behind, behind)
             self.experience.purse.settle(behind, behind)

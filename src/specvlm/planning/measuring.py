@@ -72,7 +72,7 @@ def costs(family: Family, *, fresh: bool = False) -> Costs:
         if unrest < TOO_RESTLESS:
             disk.write(under, asdict(known))
         else:
-            log.warning("this machine was busy with something else: what was measured is rough, and isn't kept")
+            log.info("this machine was busy with something else: what was measured is rough, and isn't kept")
     return known
 
 

@@ -47,8 +47,8 @@ class Planner(AnswerPlanner):
         plain = self.plain(stats.num_prompt_tokens)
         return (self._verifying(stats) + drafting) / plain + stats.num_second_looks
 
-    def learn(self, ratio: float | None, num_tokens: int, stats: Stats) -> None:
-        super().learn(ratio, num_tokens, stats)
+    def learn(self, ratio: float | None, num_tokens: int, stats: Stats, *, cut: bool = False) -> None:
+        super().learn(ratio, num_tokens, stats, cut=cut)
         if ratio is not None:
             drafting = stats.num_draft_forwards * self.measured.draft.forward(1, num_seen(stats))
             self._time(stats, drafting / self._verifying(stats))

@@ -13,6 +13,9 @@ from specvlm.errors import ModelError, brief
 HELD_OUT = range(1_000_000_000, 1_000_100_000)
 """Seeds of scenes for measuring. Training draws from the seeds below the first of them."""
 
+SIGNED = "a film of specvlm's pocket world"
+"""The comment in the files of its films, by which they are known."""
+
 FAMILIES = ("llava_onevision", "qwen2_5_vl")
 ROLES = ("target", "draft")
 
@@ -26,7 +29,16 @@ def path(family: str = "llava_onevision", role: str = "target") -> Path:
         raise ModelError(f"the pocket pair comes as {', '.join(FAMILIES)}, not as {brief(repr(family))}")
     if role not in ROLES:
         raise ModelError(f"a model of the pocket pair is a target or a draft, not {role!r}")
-    return Path(str(files("specvlm.pocket"))) / "weights" / family / role
+    return _weights() / family / role
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a checkpoint of this name, a path or a Hub id, is one of those that `path` finds."""
+    return Path(name).resolve().is_relative_to(_weights().resolve())
+
+
+def _weights() -> Path:
+    return Path(str(files("specvlm.pocket"))) / "weights"
 
 
 def demo_video(destination: Path, number: int = 0) -> Path:

@@ -28,7 +28,7 @@ class Video:
     these are, counted from 0 in order of presentation; they increase, and so do the times, except where a rule chose a
     frame twice. Left out, these frames are all there are. `name` is for messages. `damage` is None for a sound file;
     otherwise one line that says what was found missing. The frames are then those that can be decoded; one that was
-    predicted from a lost frame may show traces of that.
+    predicted from a lost frame may show traces of that. `comment` is what the file says of itself, if it does.
     """
 
     frames: UInt8[np.ndarray, "T H W 3"]
@@ -39,6 +39,7 @@ class Video:
     damage: str | None = None
     indices: Int64[np.ndarray, " T"] = field(default_factory=lambda: np.zeros(0, np.int64))
     total_frames: int = 0
+    comment: str | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8:

@@ -15,6 +15,8 @@ and when, is said by the packets where they agree with the decoder, and by `cloc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Int64, Shaped
 
@@ -44,7 +46,9 @@ def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto
         if not scan.packets:
             raise VideoError(f"{name} holds no frames: its video stream is empty{scan.damage_in_brackets}")
     video = _decode_chosen(source, scan, choose, backend) if scan.tells_frames else None
-    return _decode_everything(source, scan, choose) if video is None else video
+    if video is None:
+        video = _decode_everything(source, scan, choose)
+    return replace(video, comment=scan.comment)
 
 
 def _decode_chosen(source: VideoFile, scan: Scan, choose: Choose, backend: Backend) -> Video | None:

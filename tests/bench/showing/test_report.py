@@ -118,6 +118,20 @@ def test_without_matplotlib_it_says_how_to_get_it(monkeypatch):
         plots.svg(document())
 
 
+def test_the_readmes_table_tells_what_each_step_adds(capsys):
+    name = "pocket-llava_onevision-float32"
+    performance.main(["--folder", str(DOCS / "bench"), "--headline", name])
+    head, _, decoding, whole = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert head[3:] == ["specvlm's loop alone", "plain speculation", "SpecVLM, 90 % pruned", 'SpecVLM, `plan="auto"`']
+    arms = {
+        arm["arm"]: arm
+        for arm in performance.longest(json.loads((DOCS / "bench" / f"{name}.json").read_text()))["arms"]
+    }
+    assert decoding[3] == f"{arms['loop']['decode_speedup']:.2f} x"
+    assert whole[3] == f"{arms['loop']['end_to_end_speedup']:.2f} x"
+    assert len(head) == len(decoding) == len(whole) == 1 + len(performance.HEADLINE)
+
+
 def test_the_page_of_performance(tmp_path, monkeypatch):
     folder = tmp_path / "bench"
     folder.mkdir()

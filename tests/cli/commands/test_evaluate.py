@@ -42,7 +42,7 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
     assert result.stderr.splitlines() == ["eval: 0 of 9 answers", "eval: 9 of 9 answers"]
     run = read_run(out)
     assert [(record["sample"], record["arm"]) for record in run.records] == [
-        (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm")
+        (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm", "auto")
     ]
     asked = run.config["asked"]
     assert asked["task"]["name"] == "folder"
@@ -53,7 +53,7 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
     assert session.keys() == {"started", "machine", "versions"}
     metrics = json.loads((out / "metrics.json").read_text())
     arms = metrics["settings"]["default"]["arms"]
-    assert {arm: found["identical"] for arm, found in arms.items()} == {"ar": 3, "sd": 3, "specvlm": 3}
+    assert {arm: found["identical"] for arm, found in arms.items()} == dict.fromkeys(("ar", "sd", "specvlm", "auto"), 3)
     assert arms["ar"]["scores"] == arms["specvlm"]["scores"]
     assert arms["ar"]["scores"].keys() == {"chrF++", "accuracy", "understood", "BLEU"}
 
@@ -81,6 +81,20 @@ def test_goes_on_and_does_nothing_twice(evaluated: Callable, monkeypatch: pytest
     result, _ = evaluated()
     assert result.exit_code == 0
     assert (out / "results.jsonl").read_bytes().splitlines(keepends=True) == again
+
+
+def test_a_run_from_before_plans_were_the_default_goes_on_as_it_was_begun_or_not_at_all(evaluated: Callable) -> None:
+    """What an arm means never changes within a run."""
+    _, out = evaluated("--num-samples", 1, "--arms", "ar,specvlm")
+    config = json.loads((out / "config.json").read_text())
+    [setting] = config["asked"]["settings"]
+    setting["options"] |= {"plan": "fixed", "tree": "dynamic"}
+    (out / "config.json").write_text(json.dumps(config))
+    result, _ = evaluated("--num-samples", 1, "--arms", "ar,specvlm")
+    assert result.exit_code == 2
+    assert 'settings[0].options.plan was "fixed" and is null now' in result.stderr
+    result, _ = evaluated("--num-samples", 1, "--arms", "ar,specvlm", "--plan", "fixed", "--tree", "dynamic")
+    assert result.exit_code == 0
 
 
 def test_another_run_is_refused(evaluated: Callable) -> None:
@@ -221,7 +235,7 @@ def test_each_published_layout(run: Callable, small: list, tmp_path: Path, task:
     assert result.exit_code == 0, result.output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     arms = metrics["settings"]["default"]["arms"]
-    assert [found["identical"] for found in arms.values()] == [2, 2, 2]
+    assert [found["identical"] for found in arms.values()] == [2] * 4
     assert metrics["num_broken"] == 0
     scores = {"video_detail_caption": {"chrF++", "BLEU"}, "folder": {"chrF++", "BLEU", "accuracy", "understood"}}
     assert arms["ar"]["scores"].keys() == scores.get(task, {"accuracy", "understood"})
@@ -234,7 +248,8 @@ def finished(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     films = LAYOUTS["folder"](folder / "films")
     models = ("--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32")
     given = ("eval", "--task", "folder", "--data", films, "--out", folder / "run", "--num-frames", 4, *models)
-    result = CliRunner().invoke(app, [str(argument) for argument in (*given, "--max-new-tokens", 12)])
+    given = (*given, "--arms", "ar,sd,specvlm", "--max-new-tokens", 12)
+    result = CliRunner().invoke(app, [str(argument) for argument in given])
     assert result.exit_code == 0, result.output
     return folder / "run"
 

@@ -18,7 +18,7 @@ from specvlm.planning.rounds.costs import Line, RoundCosts, Timed
 
 
 @pytest.fixture(autouse=True)
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+def measured(measures: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """No time is spent on measuring; how often it was is told."""
     made = []
 

@@ -108,7 +108,7 @@ def test_a_draft_is_packed_and_says_the_same(family, calls):
     vlm, film = tiny.pair(target, draft), tiny.film(8, 1)
     assert vlm.draft.decoder.packed
     assert not vlm.target.decoder.packed
-    asked = {"do_sample": False, "max_new_tokens": 12, "pruning_ratio": 0.5}
+    asked = {"do_sample": False, "max_new_tokens": 12, "pruning_ratio": 0.5, "plan": "fixed"}
     ours = vlm.generate(film, "what happens?", **asked)
     assert len(calls) >= 7 * ours.stats.num_draft_forwards
     vlm.draft.decoder._packed = None
@@ -122,7 +122,7 @@ def test_a_draft_that_was_changed_is_packed_anew(how, calls):
     target = tiny.model("llava_onevision", 0, dtype=torch.bfloat16)
     draft, twin = tiny.noised(target, 2.0), copy.deepcopy(target)
     vlm, film = tiny.pair(target, draft), tiny.film(8, 1)
-    asked = {"do_sample": False, "max_new_tokens": 12, "pruning_ratio": 0.0}
+    asked = {"do_sample": False, "max_new_tokens": 12, "pruning_ratio": 0.0, "plan": "fixed"}
     bad = vlm.generate(film, "what happens?", **asked)
     for path, layer in draft.named_modules():
         if type(layer) is nn.Linear:

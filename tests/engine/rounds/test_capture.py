@@ -51,9 +51,9 @@ def test_answers_are_those_of_eager_rounds(family: str, noise: float) -> None:
     asked = [
         (tiny.video(frames), "what happens?", {"max_new_tokens": most}) for frames in (6, 6, 4) for most in (30, 7)
     ]
-    right = [vlm.generate(*each, rounds="host", **more) for *each, more in asked]
+    right = [vlm.generate(*each, plan="fixed", rounds="host", **more) for *each, more in asked]
     arena = capturing(vlm, run_again)
-    ours = [vlm.generate(*each, rounds="device", **more) for *each, more in asked]
+    ours = [vlm.generate(*each, plan="fixed", rounds="device", **more) for *each, more in asked]
     assert [answer.token_ids for answer in ours] == [answer.token_ids for answer in right]
     assert [answer.stats.rounds for answer in ours] == [answer.stats.rounds for answer in right]
     assert all(answer.stats.on_host_because is None for answer in ours)
@@ -65,10 +65,10 @@ def test_a_long_answer_moves_to_the_next_bucket(monkeypatch: pytest.MonkeyPatch)
     video = tiny.video(6)
     monkeypatch.setattr("specvlm.engine.caches.stacked_cache.BUCKET", 16)
     monkeypatch.setattr("specvlm.answering.request.MAX_PREALLOCATED_TOKENS", 4)
-    right = vlm.generate(video, "what happens?", rounds="host", max_new_tokens=90)
+    right = vlm.generate(video, "what happens?", plan="fixed", rounds="host", max_new_tokens=90)
     capturing(vlm, run_again)
     for _ in range(2):
-        ours = vlm.generate(video, "what happens?", rounds="device", max_new_tokens=90)
+        ours = vlm.generate(video, "what happens?", plan="fixed", rounds="device", max_new_tokens=90)
         assert ours.token_ids == right.token_ids
         assert ours.stats.on_host_because is None
 
@@ -77,7 +77,7 @@ def test_what_says_otherwise_is_left_out(caplog: pytest.LogCaptureFixture) -> No
     """A capture that goes wrong costs a warning, and not a token."""
     vlm = pair()
     video = tiny.video(6)
-    right = vlm.generate(video, "what happens?", rounds="host", max_new_tokens=30)
+    right = vlm.generate(video, "what happens?", plan="fixed", rounds="host", max_new_tokens=30)
 
     def wrong(function: Callable[[], Any]) -> Callable[[], Any]:
         replayed = run_again(function)
@@ -89,7 +89,7 @@ def test_what_says_otherwise_is_left_out(caplog: pytest.LogCaptureFixture) -> No
         return replay
 
     arena = capturing(vlm, wrong)
-    ours = vlm.generate(video, "what happens?", rounds="device", max_new_tokens=30)
+    ours = vlm.generate(video, "what happens?", plan="fixed", rounds="device", max_new_tokens=30)
     assert ours.token_ids == right.token_ids
     assert ours.stats.rounds == right.stats.rounds
     [warning] = [record for record in caplog.records if record.name.startswith("specvlm")]
@@ -101,7 +101,7 @@ def test_a_wrong_capture_that_is_not_looked_at_would_show(monkeypatch: pytest.Mo
     """The negative control: without the check, answers differ."""
     vlm = pair()
     video = tiny.video(6)
-    right = vlm.generate(video, "what happens?", rounds="host", max_new_tokens=30)
+    right = vlm.generate(video, "what happens?", plan="fixed", rounds="host", max_new_tokens=30)
     grow = DeviceRound.settle
 
     def one_off(self: DeviceRound, tree: Any) -> torch.Tensor:
@@ -111,17 +111,19 @@ def test_a_wrong_capture_that_is_not_looked_at_would_show(monkeypatch: pytest.Mo
         return report
 
     monkeypatch.setattr(DeviceRound, "settle", one_off)
-    ours = vlm.generate(video, "what happens?", rounds="device", max_new_tokens=30)
+    ours = vlm.generate(video, "what happens?", plan="fixed", rounds="device", max_new_tokens=30)
     assert ours.token_ids != right.token_ids
 
 
 def test_two_answers_in_flight_have_tables_of_their_own() -> None:
     vlm = pair()
     videos = tiny.video(6), tiny.video(6, seed=1)
-    right = [vlm.generate(video, "what happens?", rounds="host", max_new_tokens=30) for video in videos]
+    right = [vlm.generate(video, "what happens?", plan="fixed", rounds="host", max_new_tokens=30) for video in videos]
     capturing(vlm, run_again)
     for _ in range(2):
-        streams = [vlm.stream(video, "what happens?", rounds="device", max_new_tokens=30) for video in videos]
+        streams = [
+            vlm.stream(video, "what happens?", plan="fixed", rounds="device", max_new_tokens=30) for video in videos
+        ]
         said, ended = ["", ""], set[int]()
         while len(ended) < 2:
             for index, stream in enumerate(streams):

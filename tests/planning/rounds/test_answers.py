@@ -126,7 +126,7 @@ def test_greedy_and_sampled_answers_and_host_and_device_have_a_planner_each():
     for rounds in ("device", "host"):
         for how in ({}, SAMPLED):
             planned(of, rounds=rounds, **how)
-    planners = list(of.pair._planners.values())
+    planners = list(of.pair.planners.values())
     assert [isinstance(each, DevicePlanner) for each in planners].count(True) == 2
     assert len(planners) == len({id(each.experience) for each in planners}) == 4
 

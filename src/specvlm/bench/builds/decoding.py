@@ -19,7 +19,7 @@ from specvlm.pocket import demo_video
 
 PAIRS = ("pocket-llava_onevision", "pocket-qwen2_5_vl")
 WAYS: dict[str, dict[str, Any]] = {
-    "dynamic": {},
+    "dynamic": {"tree": "dynamic"},
     "paper": {"tree": "paper"},
     "chain": {"tree": "chain"},
     "auto": {"plan": "auto"},

@@ -28,7 +28,7 @@ def compare(
             "`paper`, `dynamic`, `assisted`, `assisted-static` and `prompt_lookup`, some with a ratio such as "
             "`specvlm@0.5`; `ar` always runs."
         ),
-    ] = "ar,sd,specvlm",
+    ] = "ar,sd,specvlm,auto",
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 1,
     json: Json = False,
     *,
@@ -48,7 +48,9 @@ def compare(
     source = opened(video)
     look_at(source, options, question)
     models.require(names, repeats)
-    vlm = models.load(options)
+    from specvlm.comparing.arms import planned
+
+    vlm = models.load(planned(names, options))
     comparison = measure(vlm, source, question, options, names, repeats)
     report(comparison, as_json=json)
     refuse_differences(comparison, vlm)

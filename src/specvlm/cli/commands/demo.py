@@ -30,7 +30,7 @@ def demo(
     ] = "llava_onevision",
     film: Annotated[int, typer.Option(min=0, help="Which of the films that no training ever saw.")] = 0,
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 3,
-    keep: Annotated[Path | None, typer.Option(help="Keep the film in this file.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the film in this file (.mp4), to ask more about it.")] = None,
     device_map: DeviceMap = None,
     json: Json = False,
 ) -> None:
@@ -41,10 +41,10 @@ def demo(
     \b
     Examples:
       specvlm demo
-      specvlm demo --film 3 --keep film.mp4       # to ask more about it
+      specvlm demo --film 3 --save film.mp4       # to ask more about it
     """
     out = console(stderr=json)
-    place = None if keep is None else require_file(keep, "keep")
+    kept = None if save is None else require_file(save, "save")
     with TemporaryDirectory() as folder:
         with waiting("Filming a video that the models have never seen"):
             from specvlm import pocket
@@ -55,7 +55,11 @@ def demo(
 
             checked(ARMS, repeats)
             target, draft = pocket.path(family, "target"), pocket.path(family, "draft")
-            video = pocket.demo_video(place or Path(folder) / "held_out.mp4", film)
+            video = pocket.demo_video(Path(folder) / "held_out.mp4", film)
+            if kept is not None:
+                from specvlm.evals.writing import write_whole
+
+                write_whole(kept, video.read_bytes())
         with waiting("Loading the models"):
             from specvlm.answering.options import Options
             from specvlm.pipeline import load

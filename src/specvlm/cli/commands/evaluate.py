@@ -64,7 +64,9 @@ def evaluate(
             help="Take samples in a random order of this seed (default: that of the data).", rich_help_panel=RARE
         ),
     ] = None,
-    arms: Annotated[str, typer.Option(help="Which ways to answer, of those of `specvlm compare`.")] = "ar,sd,specvlm",
+    arms: Annotated[
+        str, typer.Option(help="Which ways to answer, of those of `specvlm compare`.")
+    ] = "ar,sd,specvlm,auto",
     retry_broken: Annotated[
         bool, typer.Option("--retry-broken", help="Try again what could not be answered before.")
     ] = False,
@@ -101,6 +103,7 @@ def evaluate(
       specvlm eval --out run --num-samples 8      # goes on with the next four
     """
     with waiting("Looking at the data"):
+        from specvlm.comparing.arms import planned
         from specvlm.evals.experiment import Experiment
         from specvlm.evals.reporting.metrics import metrics_of
         from specvlm.evals.runner import local
@@ -108,9 +111,9 @@ def evaluate(
 
         silence()
         options = answer.options()
-        load = partial(models.load, options)
         names = tuple(name.strip() for name in arms.split(",") if name.strip())
         models.require(names)
+        load = partial(models.load, planned(names, options))
         experiment = Experiment(
             task=task,
             task_options={

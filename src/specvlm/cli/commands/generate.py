@@ -60,7 +60,7 @@ def generate(
     vlm = models.load(options)
     clip, asked, decode_seconds = _decode(vlm, source, options)
     watched = vlm.watch(clip, asked)
-    arm = "loop" if vlm.draft is None else "specvlm"
+    arm = "loop" if vlm.draft is None else "auto" if options.planned else "specvlm"
     out = sys.stderr if json else sys.stdout
     for number, text in enumerate(questions):
         if len(questions) > 1:

@@ -45,7 +45,8 @@ def sweep(
         typer.Option(help=f"Pruning ratios; 0 is always there (default: --pruning-ratio, or else {RATIOS})."),
     ] = None,
     trees: Annotated[
-        str | None, typer.Option(help="Draft trees: `dynamic`, `paper`, `chain`, or `auto` (default: --tree).")
+        str | None,
+        typer.Option(help="Draft trees: `dynamic`, `paper`, `chain`, or `auto` (default: --tree, or else dynamic)."),
     ] = None,
     frames: Annotated[str | None, typer.Option(help="Numbers of frames (default: --num-frames).")] = None,
     json: Json = False,
@@ -66,6 +67,7 @@ def sweep(
     """
     with waiting("Looking at the data"):
         from specvlm.answering.options import Options
+        from specvlm.comparing.arms import planned
         from specvlm.evals.experiment import Experiment
         from specvlm.evals.sweeping.engine import local
         from specvlm.evals.sweeping.grid import Grid
@@ -76,7 +78,7 @@ def sweep(
         options, usual = answer.options(), Options()
         own_pruner = None if options.pruner == usual.pruner else str(options.pruner)
         own_ratio = None if options.pruning_ratio is None else str(options.pruning_ratio)
-        own_tree = "auto" if options.plan == "auto" else str(options.tree)
+        own_tree = "auto" if options.plan == "auto" else str(options.tree or "dynamic")
         grid = Grid(
             pruners=tuple(_list(_first(pruners, own_pruner, PRUNERS))),
             ratios=_numbers("ratios", _first(ratios, own_ratio, RATIOS), float),
@@ -100,7 +102,9 @@ def sweep(
             settings=settings,
         )
     with progress("sweep") as bar:
-        engine = local(lambda: bar.paused(lambda: models.load(options)))
+        asked = (planned(setting.arms, setting.options) for setting in settings)
+        first = next(filter(None, asked), None)
+        engine = local(lambda: bar.paused(lambda: models.load(first)))
         run = carry_out(
             experiment,
             out,

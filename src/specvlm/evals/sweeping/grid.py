@@ -56,7 +56,7 @@ class Grid:
 
 def _with_tree(options: Options, tree: str) -> Options:
     if tree == "auto":
-        return replace(options, plan="auto", tree="dynamic")
+        return replace(options, plan="auto", tree=None)
     return replace(options, plan="fixed", tree=cast(TreeName, tree))
 
 

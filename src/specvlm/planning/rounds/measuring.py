@@ -69,7 +69,7 @@ def round_costs(
         if unrest < TOO_RESTLESS:
             disk.write(under, asdict(known))
         else:
-            log.warning("this machine was busy with something else: what was measured is rough, and isn't kept")
+            log.info("this machine was busy with something else: what was measured is rough, and isn't kept")
     return known
 
 

@@ -132,6 +132,7 @@ class VideoFile:
             too_short = round(SHORT_PICTURE / time_base) if container.format.name in MOVING_PICTURES else 0
             longest = LONGEST_GAP if container.format.name in BROADCAST else LONGEST_STILL
             reorders = stream.codec_context.has_b_frames
+            comment = container.metadata.get("comment")
         if cut_short:  # half a packet would decode to half a frame
             packets.pop()
         tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
@@ -159,6 +160,7 @@ class VideoFile:
             is_clocked and not any(packet.duration <= too_short for packet in packets if too_short),
             longest_step(packets, longest, time_base),
             too_short,
+            comment,
         )
 
     def _diagnosis(self) -> str:

@@ -43,7 +43,7 @@ class Scan:
     `is_picture` tells a photo or drawing from a video of one frame. `reorders` if the decoder may show frames in
     another order than they are stored in. Not `is_clocked` if the container has no times, so that those of the packets
     are made up. A step of more than `longest_step` ticks is no time that passed, but another clock. What lasts for no
-    more than `too_short` ticks is shown for ten times as many."""
+    more than `too_short` ticks is shown for ten times as many. `comment` is the container's tag of that name."""
 
     packets: Sequence[Packet]
     time_base: Fraction
@@ -54,6 +54,7 @@ class Scan:
     is_clocked: bool = True
     longest_step: int = LONGEST_SPAN
     too_short: int = 0
+    comment: str | None = None
 
     @property
     def tells_frames(self) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, overload
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final, overload
 from weakref import WeakSet
 
 import numpy as np
@@ -22,16 +21,15 @@ from specvlm.answering.options import Options
 from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair, keep_one_tower
 from specvlm.answering.stage import require_compile
+from specvlm.answering.survey import Source, Survey, survey
 from specvlm.comparing.compare import Comparison, compare
 from specvlm.engine.stats import Stats
 from specvlm.errors import PocketWarning
-from specvlm.families import Family, PixelBudget, load_family
-from specvlm.families.loading import require_supported
+from specvlm.families import Family, PixelBudget
+from specvlm.families.room.placement import Placement
 from specvlm.prompts.prompt import Prompt
 from specvlm.video.processor_sampling import processor_sampling
 from specvlm.watching.watched import Watched
-
-Source = str | Path | nn.Module
 
 IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
 """Frames that somebody has chosen already."""
@@ -54,10 +52,14 @@ def load(
     draft: Source | None = None,
     *,
     dtype: str | torch.dtype = "auto",
+    device: str = "auto",
     device_map: str | dict | None = None,
     attn: str | None = None,
     processor: ProcessorMixin | None = None,
     compile: str = "auto",
+    target_kwargs: Mapping[str, Any] | None = None,
+    draft_kwargs: Mapping[str, Any] | None = None,
+    context: int | None = None,
 ) -> SpecVLM:
     """Load a target and its draft.
 
@@ -65,32 +67,78 @@ def load(
     wrapped (an adapter's own folder is a path, too); `"pocket"` as target alone names the embedded pair, and
     `"pocket-qwen2_5_vl"` that of another family. Without a draft the target decodes by itself, through the same loop;
     with `draft="self"` it is its own draft, over a pruned copy of its own memory. Two vision towers with the same
-    weights run once, and a draft that is loaded here gives up its copy. `dtype` ("auto": the checkpoint's, or float32
-    for an embedded model), `device_map` and `attn` (the attention of stock `generate` and of the vision tower; decoding
-    has its own) go to `from_pretrained`. `processor` is for model objects that came from no checkpoint.
-    `compile`: what is done beforehand, so that rounds need less of Python: "graphs" (CUDA graphs), "inductor" (forwards
-    are compiled too, in minutes, at the first answer), "none", or "auto": graphs on CUDA.
+    weights run once, and a draft that is loaded here gives up its copy.
 
-    No code that a checkpoint brings is run. Errors: ModelError for a checkpoint that can't be loaded, lacks weights or
-    holds some that its model has no place for, isn't supported, or doesn't fit its partner; OptionError.
+    `device`: "auto" is the first GPU with room for both models, several GPUs where one hasn't enough, or else the CPU
+    (`SpecVLM.placement` says which, and why); or a device such as "cuda:0" or "cpu". In its place `device_map` goes to
+    `from_pretrained`. `dtype` ("auto": the checkpoint's, or float32 for an embedded model) and `attn` (the attention of
+    stock `generate` and of the vision tower; decoding has its own) hold for both models, unless `target_kwargs` or
+    `draft_kwargs` say otherwise: those take these three, and what else `from_pretrained` takes, such as `revision`,
+    `token`, `max_memory` or `quantization_config` (also by name: "nf4", "int8", "float8"). `processor` is for model
+    objects that came from no checkpoint. `compile`: what is done beforehand, so that rounds need less of Python:
+    "graphs" (CUDA graphs), "inductor" (forwards are compiled too, in minutes, at the first answer), "none", or "auto":
+    graphs on CUDA. `context`: so many tokens, of a prompt and its answer, must fit beside the weights.
+
+    No code that a checkpoint brings is run, unless `trust_remote_code` is among its keywords. Errors: ModelError for a
+    checkpoint that can't be loaded, lacks weights or holds some that its model has no place for, isn't supported, can't
+    fit into what is free, or doesn't fit its partner; OptionError.
     """
+    return look(
+        target,
+        draft,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        attn=attn,
+        processor=processor,
+        compile=compile,
+        target_kwargs=target_kwargs,
+        draft_kwargs=draft_kwargs,
+        context=context,
+    ).load()
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What `load` has found out about a pair before it reads a weight, ready to go on."""
+
+    survey: Survey
+    processor: ProcessorMixin | None
+    compile: str
+    may_free: bool
+    """Whether the draft is ours, and may give up a tower that the target has too."""
+
+    def load(self, on_model: Callable[[str], None] = lambda line: None) -> SpecVLM:
+        """`on_model` is told in one line what is loaded next. Errors: ModelError, for what can't fit before anything is
+        read; OptionError."""
+        target, draft = self.survey.load(self.processor, on_model)
+        if draft is None or draft == "self":
+            return SpecVLM(target, draft, placement=self.survey.placement)
+        vlm = SpecVLM(target, draft, compile=self.compile, placement=self.survey.placement)
+        if vlm.pair.one_tower and self.may_free:
+            keep_one_tower(target, draft)
+        return vlm
+
+
+def look(
+    target: Source = "pocket",
+    draft: Source | None = None,
+    *,
+    dtype: str | torch.dtype = "auto",
+    processor: ProcessorMixin | None = None,
+    compile: str = "auto",
+    **how: Any,
+) -> Outlook:
+    """What `load`, called with the same, finds out about a pair before it reads a weight: what it weighs, what is free
+    here, and where it goes. Errors: as those of `load`, but for what can't fit."""
     if isinstance(target, str) and target in POCKET:
         draft = target if draft is None else draft
         dtype = "float32" if dtype == "auto" else dtype  # stored in half of that to be small, not to be fast
     require_compile(compile)  # before the models take their time
-    how = {"dtype": dtype, "device_map": device_map, "attn": attn, "processor": processor}
-    if draft is not None and draft != "self":
-        require_supported(_locate(draft, "draft"))  # before the target takes its time
-    loaded = load_family(_locate(target, "target"), **how)
-    if draft is None:
-        return SpecVLM(loaded)
-    if isinstance(draft, str) and draft == "self":
-        return SpecVLM(loaded, "self")
-    guesser = load_family(_locate(draft, "draft"), **how)
-    vlm = SpecVLM(loaded, guesser, compile=compile)
-    if vlm.pair.one_tower and not isinstance(draft, nn.Module):
-        keep_one_tower(loaded, guesser)
-    return vlm
+    partner = draft if draft is None or draft == "self" else _locate(draft, "draft")
+    found = survey(_locate(target, "target"), partner, dtype=dtype, processor=processor, **how)
+    return Outlook(found, processor, compile, not isinstance(draft, nn.Module))
 
 
 def _tell_of_the_toy(target: Family) -> None:
@@ -107,9 +155,12 @@ def _locate(source: Source, role: str) -> Source:
 class SpecVLM:
     """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
 
-    def __init__(self, target: Family, draft: Draft = None, *, compile: str = "auto") -> None:
-        """`compile` as in `load`. Errors: ModelError if the two can't work together; OptionError."""
-        self.pair = Pair.of(target, draft, compile)
+    def __init__(
+        self, target: Family, draft: Draft = None, *, compile: str = "auto", placement: Placement | None = None
+    ) -> None:
+        """`compile` as in `load`; `placement` is where `load` has put the models, and why there. Errors: ModelError if
+        the two can't work together; OptionError."""
+        self.pair, self.placement = Pair.of(target, draft, compile), placement
 
     @property
     def target(self) -> Family:

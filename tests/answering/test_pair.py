@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from torchao.quantization import Int8WeightOnlyConfig, quantize_
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from specvlm.answering.pair import Pair, check_layout
+from specvlm.answering.pair import Pair, check_layout, same_tower
 from specvlm.errors import ModelError
 from specvlm.families import Family
 from specvlm.families.llava_onevision import LlavaOnevision
@@ -65,3 +66,14 @@ def test_families_do_not_mix():
     for check in (Pair.of, check_layout):
         with pytest.raises(ModelError, match="big is a llava_onevision and draft small a qwen2_5_vl"):
             check(family("big"), other)
+
+
+def test_towers_of_quantised_weights_are_not_said_to_be_the_same():
+    """torchao's tensors can't be compared; of others the scales, which make the number, lie elsewhere."""
+    big, small = family("big"), family("small")
+    assert same_tower(big, small)
+    quantize_(big.model.model.vision_tower, Int8WeightOnlyConfig())
+    assert not same_tower(big, small)
+    quantize_(small.model.model.vision_tower, Int8WeightOnlyConfig())
+    assert not same_tower(big, small)
+    assert not Pair.of(big, small).one_tower

@@ -147,6 +147,24 @@ def test_a_pair_is_built_where_it_will_run(monkeypatch):
     assert asked == ["cuda:3"] * len(NAMES)
 
 
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ({}, None),
+        ({"device": "cpu"}, "cpu"),
+        ({"device_map": "balanced"}, "balanced"),
+        ({"device": "cuda:1"}, "cuda:1"),
+    ],
+)
+def test_a_device_or_a_device_map_says_where(given, where):
+    assert Setup(pair=NAMES[0], **given).where == where
+
+
+def test_both_of_them_are_too_much():
+    with pytest.raises(OptionError, match="both say where"):
+        Setup(pair=NAMES[0], device="cpu", device_map="cpu")
+
+
 def test_the_machine_is_measured_where_the_models_go(monkeypatch, subject):
     asked: dict[str, Any] = {}
 

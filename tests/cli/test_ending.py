@@ -30,7 +30,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, run: Callable, film: Path, small: l
     """Run `generate` with models whose loading raises an error."""
 
     def invoke(error: BaseException, *first: object):
-        monkeypatch.setattr("specvlm.pipeline.load", raising(error))
+        monkeypatch.setattr("specvlm.pipeline.look", raising(error))
         return run(*first, "generate", film, "what?", *small)
 
     return invoke
@@ -145,7 +145,7 @@ with ending():
 
 
 def test_a_question_that_is_no_text(run: Callable, film: Path, small: list, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("specvlm.pipeline.load", raising(AssertionError("nothing is loaded for it")))
+    monkeypatch.setattr("specvlm.pipeline.look", raising(AssertionError("nothing is loaded for it")))
     for command in ("generate", "compare", "explain"):
         result = run(command, film, os.fsdecode(b"caf\xe9?"), *small)
         assert result.exit_code == 2, command
@@ -196,7 +196,7 @@ class TestBeforeAnythingIsLoaded:
 
     @pytest.fixture(autouse=True)
     def nothing_is_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("specvlm.pipeline.load", raising(AssertionError("the models were loaded")))
+        monkeypatch.setattr("specvlm.pipeline.look", raising(AssertionError("the models were loaded")))
         monkeypatch.setattr("specvlm.bench.suite.run", raising(AssertionError("the bench was run")))
         monkeypatch.setattr("specvlm.pocket.demo_video", raising(AssertionError("a film was made")))
 

@@ -137,7 +137,7 @@ def test_a_message_of_several_lines_becomes_one(run: Callable, film: Path, monke
     def fail(**_: object):
         raise OptionError("first\n  second")
 
-    monkeypatch.setattr("specvlm.pipeline.load", fail)
+    monkeypatch.setattr("specvlm.pipeline.look", fail)
     result = run("generate", film, "what?")
     refused(result, naming="first second")
 
@@ -146,7 +146,7 @@ def test_control_c(run: Callable, film: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupt(**_: object):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("specvlm.pipeline.load", interrupt)
+    monkeypatch.setattr("specvlm.pipeline.look", interrupt)
     result = run("generate", film, "what?")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
 

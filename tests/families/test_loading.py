@@ -286,6 +286,26 @@ def test_code_that_a_checkpoint_does_not_need_is_not_run(checkpoint, damaged, tm
     assert not ran.exists()
 
 
+PROCESSOR = """
+from transformers import LlavaOnevisionProcessor
+
+class ForeignProcessor(LlavaOnevisionProcessor):
+    pass
+"""
+
+
+def test_code_that_a_checkpoint_brings_is_run_where_it_was_asked_for_and_nowhere_else(damaged):
+    (damaged / "foreign.py").write_text(PROCESSOR)
+    config = json.loads((damaged / "processor_config.json").read_text())
+    brought = {"processor_class": "ForeignProcessor", "auto_map": {"AutoProcessor": "foreign.ForeignProcessor"}}
+    (damaged / "processor_config.json").write_text(json.dumps(config | brought))
+    assert "it needs code that it brings along, and specvlm runs none" in refusal(damaged)
+    with pytest.raises(ModelError, match="it needs code that it brings along"):
+        specvlm.load(damaged, target_kwargs={"trust_remote_code": False})
+    vlm = specvlm.load(damaged, target_kwargs={"trust_remote_code": True})
+    assert type(vlm.target.processor).__name__ == "ForeignProcessor"
+
+
 def test_an_unknown_dtype_is_refused(checkpoint):
     with pytest.raises(OptionError, match=r"dtype must be one of auto, float64, .* not 'int4'"):
         load_family(checkpoint, dtype="int4")

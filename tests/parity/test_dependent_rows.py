@@ -154,6 +154,21 @@ def test_unprobed_its_answers_differ(monkeypatch, kind):
     )
 
 
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError, NotImplementedError])
+def test_layers_that_cannot_be_run_are_refused_in_one_line(error):
+    """As some of quantised weights say of sizes that they don't take, or in torch's inference mode."""
+
+    class Fails(nn.Linear):
+        def forward(self, rows: Tensor) -> Tensor:
+            raise error("N must be\ndivisible by block_n")
+
+    def change(layer: nn.Module) -> nn.Module:
+        return Fails(layer.in_features, layer.out_features, bias=layer.bias is not None)
+
+    with pytest.raises(ModelError, match=f"can't be run over a tree: {error.__name__}: N must be divisible"):
+        tiny.pair(exchanged(big(), change, "up_proj"), None)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("kind", ["LLM.int8()", "one scale", "capacity", "batch norm"])
 def test_it_is_seen_through_coarser_rounding_too(kind, dtype):

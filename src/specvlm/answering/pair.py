@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from specvlm.answering.stage import Compile, Stage, resolved
 from specvlm.errors import ModelError
@@ -19,6 +19,9 @@ from specvlm.planning.deciding import AnswerPlanner
 from specvlm.planning.planner import Planner
 from specvlm.planning.rounds import measuring as round_measuring
 from specvlm.planning.rounds.planner import DevicePlanner
+
+PLAIN = (torch.Tensor, nn.Parameter)
+"""Kinds of weights that say all by themselves, and can be compared."""
 
 Draft = Family | Literal["self"] | None
 """A model of the target's family, the target itself over a pruned copy of its own memory, or nobody."""
@@ -130,10 +133,13 @@ def check_tokenizer(target: Family, draft: Family) -> None:
 def same_tower(target: Family, draft: Family) -> bool:
     """Have their vision towers the same weights, of the same dtype, on the same device? Ends at the first difference.
 
-    That both are run alike is what `check_layout` tells.
+    That both are run alike is what `check_layout` tells. Quantised weights are no plain tensors, and are not compared:
+    some can't be, and of others the scales lie elsewhere.
     """
     return all(
-        mine is not None
+        type(mine) is type(theirs)
+        and type(mine) in PLAIN
+        and mine is not None
         and theirs is not None
         and (mine.shape, mine.dtype, mine.device) == (theirs.shape, theirs.dtype, theirs.device)
         and (mine.data_ptr() == theirs.data_ptr() or torch.equal(mine, theirs))

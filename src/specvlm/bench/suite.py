@@ -58,8 +58,9 @@ class Setup:
     pair: str | None = None
     target: str | None = None
     draft: str | None = None
+    device: str = "auto"
     device_map: str | None = None
-    """Where the models go, as `specvlm.load` has it; None: onto the CPU."""
+    """Where the models go, as `specvlm.load` has it."""
     compile: str = "auto"
     """As `specvlm.load` has it."""
     video_tokens: tuple[int, ...] = ()
@@ -83,6 +84,8 @@ class Setup:
             given = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("pair", "target", "draft"))
             raise OptionError(f"name a pair, or else a target and a draft, not {given}")
         require_compile(self.compile)
+        if self.device != "auto" and self.device_map is not None:
+            raise OptionError(f"device={self.device!r} and device_map={self.device_map!r} both say where: give one")
         if self.dtype not in (None, *DTYPES):
             raise OptionError(f"dtype must be {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name in ("video_tokens", "new_tokens", "rows", "cached"):
@@ -94,6 +97,11 @@ class Setup:
             raise OptionError(f"repeats must be 1 or more, not {self.repeats}")
         for arm in self.all_arms:
             find(arm)
+
+    @property
+    def where(self) -> str | None:
+        """The device map that is asked for, by this name or as a device; None: as `specvlm.load` thinks best."""
+        return None if self.device == "auto" and self.device_map is None else self.device_map or self.device
 
     @property
     def name(self) -> str:
@@ -135,15 +143,15 @@ def run(setup: Setup, say: Say = lambda what: None, on_run: Count = lambda done,
     behind the last, how many are done, of how many at the most. Errors: OptionError, ModelError."""
     if setup.pair is not None:
         require(setup.pair)
-    device = device_of(setup.device_map)
+    device = device_of(setup.where or "auto")
     say("Measuring the machine")
     machine = roofline.measure(dtype=setup.torch_dtype, device=device)  # before the weights need the memory
     say(f"Building {setup.name}")
     if setup.pair is not None:
-        subject = build(setup.pair, setup.torch_dtype, setup.device_map, setup.compile)
+        subject = build(setup.pair, setup.torch_dtype, setup.where, setup.compile)
     else:
         checkpoints = (str(setup.target), str(setup.draft))
-        subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.device_map, setup.compile)
+        subject = loaded(setup.name, *checkpoints, setup.torch_dtype, setup.where, setup.compile)
     return measure(subject, setup, machine, say, on_run=on_run)
 
 

@@ -19,11 +19,11 @@ import typer
 
 from specvlm.answering.options import Options
 from specvlm.cli.help import HELP_ALL
-from specvlm.cli.screen import silence, waiting
+from specvlm.cli.screen import bars, note, silence, waiting
 from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
-    from specvlm.pipeline import SpecVLM
+    from specvlm.pipeline import Outlook, SpecVLM
 
 Json = Annotated[
     bool,
@@ -32,11 +32,16 @@ Json = Annotated[
     ),
 ]
 Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
-WHERE = "Where the models go: `auto`, `cuda`, `cuda:0`, `cpu`, ... (with accelerate installed)."
+DEVICE = (
+    "`auto`: the first GPU that has room for both models, several GPUs where one hasn't, or else the CPU; or `cuda:0`, "
+    "`cpu`, ..."
+)
+WHERE = "In place of --device, the `device_map` of transformers: `auto`, `balanced`, `cuda:0`, ..."
 BEFOREHAND = (
     "What is done beforehand, so that decoding needs less of Python: `graphs` (CUDA graphs), `inductor` (forwards are "
     "compiled too, in minutes), `none`, or `auto`: graphs on CUDA."
 )
+Device = Annotated[str, typer.Option(help=DEVICE)]
 DeviceMap = Annotated[str | None, typer.Option(help=WHERE)]
 Beforehand = Literal["auto", "none", "graphs", "inductor"]
 Compile = Annotated[Beforehand, typer.Option(help=BEFOREHAND, rich_help_panel="Loading")]
@@ -85,6 +90,19 @@ def _option(name: str, kind: Any, default: Any, panel: str, help_text: str, **ex
     )
 
 
+APART = {
+    "dtype": "Its dtype, if not --dtype.",
+    "device_map": "Where it goes, if not where --device or --device-map says.",
+    "attn": "Its attention, if not --attn.",
+    "revision": "The branch, tag or commit of its Hub repository.",
+    "quantization": "Its weights quantised as they are read: `nf4`, `int8` or `float8`.",
+}
+"""What can be said of the target and of the draft apart, as `--target-dtype` and `--draft-dtype`."""
+
+KEYWORDS = {"quantization": "quantization_config"}
+"""What `from_pretrained` calls those that have a name of their own here."""
+
+
 @final
 class Models(Bundle):
     """Which models answer, and how they are loaded."""
@@ -104,6 +122,7 @@ class Models(Bundle):
             "dtype", Dtype, "auto", "Models",
             "Of weights and of all that is computed; `auto`: as in the checkpoint (`pocket`: float32).",
         ),
+        _option("device", str, "auto", "Models", DEVICE),
         _option("device_map", str, None, "Loading", WHERE),
         _option(
             "attn", str, None, "Loading",
@@ -111,6 +130,10 @@ class Models(Bundle):
         ),
         _option("compile", Beforehand, "auto", "Loading", BEFOREHAND),
         _option("threads", int, None, "Loading", "CPU threads (default: as PyTorch thinks best).", min=1),
+        *(
+            _option(f"{role}_{name}", str, None, f"The {role} apart", help_text)
+            for role in ("target", "draft") for name, help_text in APART.items()
+        ),
     )  # fmt: skip
 
     @property
@@ -127,22 +150,59 @@ class Models(Bundle):
 
             checked(arms, repeats, has_draft=self.have_draft)
 
-    def load(self, options: Options | None = None) -> SpecVLM:
-        """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
-        with waiting("Loading the models") as say:
-            import torch
+    def how(self) -> dict[str, Any]:
+        """As `specvlm.load` is called; what is new there only if it was given, for runs that are to be gone on with."""
+        found = {name: self[name] for name in ("target", "draft", "dtype", "device_map", "attn", "compile")}
+        if self["device"] != "auto":
+            found["device"] = self["device"]
+        for role in ("target", "draft"):
+            given = {KEYWORDS.get(name, name): self[f"{role}_{name}"] for name in APART}
+            if given := {name: value for name, value in given.items() if value is not None}:
+                found[f"{role}_kwargs"] = given
+        return found
 
-            from specvlm.answering.request import measure
-            from specvlm.pipeline import load
+    def look(self, context: int | None = None) -> Outlook:
+        """What the models would weigh, and where they would go. Errors: ModelError, OptionError."""
+        with waiting("Looking at the models"):
+            from specvlm.pipeline import look
 
             silence()
-            if self["threads"] is not None:
-                torch.set_num_threads(self["threads"])
-            vlm = load(**{name: value for name, value in self.items() if name != "threads"})
-            if options is not None and options.planned and vlm.draft is not None:
-                say("Measuring what forwards cost on this machine, once")
+            return look(**self.how(), context=context)
+
+    def load(self, options: Options | None = None) -> SpecVLM:
+        """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
+        outlook = self.look()
+        import torch
+
+        if self["threads"] is not None:
+            torch.set_num_threads(self["threads"])
+        vlm = loaded(outlook)
+        if options is not None and options.planned and vlm.draft is not None:
+            with waiting("Measuring what forwards cost on this machine, once"):
+                from specvlm.answering.request import measure
+
                 measure(vlm.pair, options)
-            return vlm
+        return vlm
+
+
+MOMENT = 2**28
+"""Bytes of weights that are loaded before anybody has read a line about it."""
+
+
+def loaded(outlook: Outlook) -> SpecVLM:
+    """Load, and say on standard error where to and what: the place in one line, if it was left open, and a line for
+    each model. On a terminal the bars of transformers and of the Hub are let through. Small models, where there is no
+    GPU to choose, are loaded without a word."""
+    survey = outlook.survey
+    survey.require_room()  # before anything is said of a place
+    is_brief = survey.weights is not None and survey.weights < MOMENT
+    if survey.is_open and not (is_brief and not survey.memory.gpus):
+        note(f"device: {survey.placement.reason}")
+    if is_brief:
+        with waiting("Loading the models"):
+            return outlook.load()
+    with bars():
+        return outlook.load(note)
 
 
 NO_TEXT = {"Pruner": object, "TreeShape": object}

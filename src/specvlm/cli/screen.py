@@ -57,6 +57,7 @@ def silence() -> None:
 
     Our own warnings are a line each.
     """
+    import logging as python_logging
     import warnings
 
     from huggingface_hub import logging as hub_logging
@@ -64,6 +65,7 @@ def silence() -> None:
 
     from specvlm.errors import LengthWarning, PocketWarning
 
+    python_logging.getLogger("bitsandbytes").setLevel(python_logging.ERROR)
     warnings.simplefilter("ignore")
     for ours in (LengthWarning, PocketWarning):
         warnings.simplefilter("always", ours)
@@ -73,6 +75,21 @@ def silence() -> None:
     logging.disable_progress_bar()
 
 
+@contextmanager
+def bars() -> Iterator[None]:
+    """Let the libraries' bars through for the block, if there is a terminal to draw them on: for what takes minutes."""
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    logging.enable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.disable_progress_bar()
+
+
 LINE = 1000
 """Most characters of a warning."""
 
@@ -80,6 +97,11 @@ LINE = 1000
 def warn(message: str) -> None:
     """A line on standard error, whatever the names in it hold."""
     print(f"warning: {brief(message, LINE)}", file=sys.stderr)
+
+
+def note(message: str) -> None:
+    """A line on standard error that nobody has to act on."""
+    print(brief(message, LINE), file=sys.stderr, flush=True)
 
 
 def write_record(record: Any) -> None:

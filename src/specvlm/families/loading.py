@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from safetensors import SafetensorError
@@ -19,10 +21,12 @@ from transformers import (
 )
 
 from specvlm.errors import ModelError, OptionError, brief
-from specvlm.families.adapters import WITHOUT_ADAPTER, base_of_adapter, holds_processor, names_processor
+from specvlm.families.adapters import NOWHERE, base_of_adapter, holds_processor, names_processor, without_adapter
 from specvlm.families.base import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.checks.weights import wrong_weights
+from specvlm.families.hub import reached
+from specvlm.families.keywords import Keywords
 from specvlm.families.llava_onevision import LlavaOnevision
 from specvlm.families.qwen.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen.qwen2_vl import Qwen2VL
@@ -34,16 +38,57 @@ FAMILIES: dict[str, type[Family]] = {
     family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)
 }
 
-DTYPES = {
-    "auto": "auto",
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")
 """Device maps that leave it to accelerate which layer goes where."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """One that was found, of a kind that is supported; none of its weights was read yet."""
+
+    name: str
+    family: type[Family]
+    config: PreTrainedConfig
+    adapted: str | None
+    """Which checkpoint an adapter changes (maybe itself); None if there is no adapter."""
+    how: Keywords
+
+    @classmethod
+    def find(cls, source: str | Path, how: Keywords) -> Checkpoint:
+        """Errors: ModelError for one without a config, of no supported kind, or on a Hub that doesn't answer;
+        OptionError for keywords that it doesn't know, or a device that isn't here."""
+        if isinstance(how.device_map, str):
+            device_of(how.device_map)
+        name = str(source)
+        if not name:
+            raise ModelError("a model must be a path, a Hub id, 'pocket' or a model object, not ''")
+        how = replace(how, hub=reached(name, how.hub))
+        adapted = base_of_adapter(name, how.hub)
+        if adapted is not None and adapted != name:
+            how = replace(how, hub=reached(adapted, how.hub))
+        config = _load(AutoConfig, adapted or name, **how.hub)
+        family = family_of(config.model_type, name)
+        return cls(name, family, config, adapted, how.settled(config))
+
+    def load(self, processor: ProcessorMixin | None = None) -> Family:
+        """Errors: ModelError."""
+        hub, weights, adapted = dict(self.how.hub), self.how.of_weights(), self.adapted
+        if adapted is None:
+            weights |= without_adapter(hub)
+        if adapted is not None and not (adapted == self.name and ADAPTERS_COME_ALONG):
+            # Beside an adapter's weights transformers tells of no others. Quantised ones can't be looked at without
+            # memory.
+            quantised = getattr(self.config, "quantization_config", None) or weights.get("quantization_config")
+            shapes = {} if quantised else {"device_map": "meta"}
+            _load_model(adapted, **hub | weights | shapes, **without_adapter(hub, **NOWHERE))
+        model = _load_model(self.name, **hub | weights)
+        if self.how.trusts:
+            refuse_unless_followed(model, self.name)  # its class may be somebody's own
+        if processor is None:
+            holder = self.name if adapted is None or holds_processor(self.name, hub) else adapted
+            processor = _load_processor(holder, self.config, hub)
+        return self.family(model, processor, self.name)
 
 
 def load_family(
@@ -60,40 +105,31 @@ def load_family(
     Errors: ModelError; OptionError for the dtype, or a device that isn't here.
     """
     if isinstance(source, nn.Module):
-        model = unwrapped(source, "the model")
-        name = name_of(model)
-        family = family_of(model.config.model_type, name)
-        refuse_unless_followed(model, name)
-        if processor is None:
-            if not model.name_or_path:
-                raise ModelError(
-                    "a model object that was not loaded from a checkpoint has no processor: pass processor=..."
-                )
-            processor = _load_processor(model.name_or_path, model.config)
-        return family(model, processor, name)
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise OptionError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
-    if isinstance(device_map, str):
-        device_of(device_map)
-    name = str(source)
-    family, config, adapted = _kind_of(name)
-    how = {
-        "dtype": DTYPES[dtype] if isinstance(dtype, str) else dtype,
-        "device_map": device_map,
-        "attn_implementation": attn,
-    }
-    if adapted is not None and not (adapted == name and ADAPTERS_COME_ALONG):
-        # Beside an adapter's weights transformers tells of no others. Quantised ones can't be looked at without memory.
-        shapes = {} if getattr(config, "quantization_config", None) else {"device_map": "meta"}
-        _load_model(adapted, **how | shapes, **WITHOUT_ADAPTER)
-    model = _load_model(name, **how)
+        return family_of_object(source, processor)
+    how = Keywords.of("target_kwargs", None, dtype=dtype, device_map=device_map, attn=attn)
+    return Checkpoint.find(source, how).load(processor)
+
+
+def family_of_object(source: nn.Module, processor: ProcessorMixin | None = None) -> Family:
+    """A model object as it is. Errors: ModelError for one that specvlm can't follow, or without a processor."""
+    model = unwrapped(source, "the model")
+    name = name_of(model)
+    family = family_of(model.config.model_type, name)
+    refuse_unless_followed(model, name)
     if processor is None:
-        processor = _load_processor(name if adapted is None or holds_processor(name) else adapted, config)
+        if not model.name_or_path:
+            raise ModelError(
+                "a model object that was not loaded from a checkpoint has no processor: pass processor=..."
+            )
+        processor = _load_processor(model.name_or_path, model.config, reached(model.name_or_path, {}))
     return family(model, processor, name)
 
 
-def device_of(device_map: str | None) -> torch.device:
-    """Where a model that is loaded with this `device_map` begins. Errors: OptionError for what isn't here."""
+def device_of(device_map: str | None, name: str = "device_map") -> torch.device:
+    """Where a model that is loaded with this `device_map` begins; `name` is what errors call it.
+
+    Errors: OptionError for what isn't here.
+    """
     if device_map is None:
         return torch.device("cpu")
     if device_map in SPREADING:
@@ -102,27 +138,12 @@ def device_of(device_map: str | None) -> torch.device:
         device = torch.device(device_map)
     except RuntimeError:
         raise OptionError(
-            f"device_map must be a device such as cuda or cuda:0, or one of {', '.join(SPREADING)}, not "
+            f"{name} must be a device such as cuda or cuda:0, or one of {', '.join(SPREADING)}, not "
             f"{brief(repr(device_map))}"
         ) from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"device_map={device_map!r}: torch finds {torch.cuda.device_count()} GPUs here")
+        raise OptionError(f"{name}={device_map!r}: torch finds {torch.cuda.device_count()} GPUs here")
     return device
-
-
-def require_supported(source: str | Path | nn.Module) -> None:
-    """Errors: ModelError for a checkpoint without a config, or of no supported kind; its weights aren't touched."""
-    if not isinstance(source, nn.Module):
-        _kind_of(str(source))
-
-
-def _kind_of(name: str) -> tuple[type[Family], PreTrainedConfig, str | None]:
-    """The Family of a checkpoint or an adapter, its config, and which checkpoint an adapter changes (maybe itself)."""
-    if not name:
-        raise ModelError("a model must be a path, a Hub id, 'pocket' or a model object, not ''")
-    adapted = base_of_adapter(name)
-    config = _load(AutoConfig, adapted or name)
-    return family_of(config.model_type, name), config, adapted
 
 
 def family_of(model_type: str, name: str) -> type[Family]:
@@ -149,23 +170,24 @@ def _load_model(name: str, **kwargs: Any) -> PreTrainedModel:
     return model
 
 
-def _load_processor(name: str, config: PreTrainedConfig) -> ProcessorMixin:
+def _load_processor(name: str, config: PreTrainedConfig, hub: Mapping[str, Any]) -> ProcessorMixin:
     """The processor that a checkpoint names or, where it names none, the one that goes with its kind of model.
 
     AutoProcessor would find the same one. Found here, it is asked by ourselves to run no code that a checkpoint brings.
     """
-    named = names_processor(name) or getattr(config, "processor_class", None) is not None
+    named = names_processor(name, hub) or getattr(config, "processor_class", None) is not None
     by_kind = not named and type(config) in PROCESSOR_MAPPING
-    return _load(PROCESSOR_MAPPING[type(config)] if by_kind else AutoProcessor, name)
+    return _load(PROCESSOR_MAPPING[type(config)] if by_kind else AutoProcessor, name, **hub)
 
 
 def _load(loader: Any, name: str, **kwargs: Any) -> Any:
-    """Load by name; whatever transformers says is wrong becomes one line. No code that a checkpoint brings is run, and
-    nobody is asked whether it should be."""
-    given = {key: value for key, value in kwargs.items() if value is not None}
+    """Load by name; whatever transformers says is wrong becomes one line. No code that a checkpoint brings is run
+    unless `trust_remote_code` says so, and nobody is asked whether it should be."""
+    given = {"trust_remote_code": False} | {key: value for key, value in kwargs.items() if value is not None}
     try:
-        return loader.from_pretrained(name, trust_remote_code=False, **given)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        return loader.from_pretrained(name, **given)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, SafetensorError) as error:
         foreign = "trust_remote_code" in str(error)
-        reason = "it needs code that it brings along, and specvlm runs none" if foreign else brief(error, 500)
+        reason = "it needs code that it brings along, and specvlm runs none unless trust_remote_code says so"
+        reason = reason if foreign else brief(error, 500)
         raise ModelError(f"can't load {brief(name)} as a checkpoint: {reason}") from error

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from specvlm.engine.tree import DraftTree
-from specvlm.errors import ModelError
+from specvlm.errors import ModelError, brief
 from specvlm.families.base import Family
 
 PARENTS = (-1, 0, 0, 1, 2, 0)
@@ -61,13 +61,18 @@ def require_fit(target: Family) -> None:
     """May forwards over trees tell what this target says? Takes a few small forwards, once for each model.
 
     Errors: ModelError that names what is in the way: an attention that isn't transformers' own, layers that let rows
-    see each other, or that round so coarsely that float32 is float32 in name alone.
+    see each other, that round so coarsely that float32 is float32 in name alone, or that can't be run at all.
     """
     if _FOUND_FIT.get(target.model) == _signature(target) or target.decoder.embedding_is_meta:
         return  # where there are no weights nothing is answered
-    for name, layer in _odd_products(target):
-        _look_at(target, name, layer)
-    _look_at_trees(target)
+    try:
+        for name, layer in _odd_products(target):
+            _look_at(target, name, layer)
+        _look_at_trees(target)
+    except (RuntimeError, AssertionError) as error:  # what quantised layers say of a shape or a mode that they can't do
+        raise ModelError(
+            f"{target.name} can't be run over a tree: {type(error).__name__}: {brief(error, 300)}"
+        ) from error
     _FOUND_FIT[target.model] = _signature(target)
 
 

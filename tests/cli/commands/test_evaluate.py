@@ -77,7 +77,7 @@ def test_goes_on_and_does_nothing_twice(evaluated: Callable, monkeypatch: pytest
     assert again[:4] == lines[:4]
     assert [json.loads(line)["token_ids"] for line in again] == [json.loads(line)["token_ids"] for line in lines]
     assert all(json.loads(line)["identical"] for line in again)
-    monkeypatch.setattr("specvlm.pipeline.load", lambda **how: pytest.fail("a finished run needs no models"))
+    monkeypatch.setattr("specvlm.pipeline.look", lambda **how: pytest.fail("a finished run needs no models"))
     result, _ = evaluated()
     assert result.exit_code == 0
     assert (out / "results.jsonl").read_bytes().splitlines(keepends=True) == again

@@ -60,7 +60,7 @@ def test_a_sweep_is_a_run_with_pictures(swept: Callable, monkeypatch: pytest.Mon
     again = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
     assert again[:4] == lines[:4]
     assert [json.loads(line)["identical"] for line in again] == [True] * len(lines)
-    monkeypatch.setattr("specvlm.pipeline.load", lambda **how: pytest.fail("a finished sweep needs no models"))
+    monkeypatch.setattr("specvlm.pipeline.look", lambda **how: pytest.fail("a finished sweep needs no models"))
     result, _ = swept(*POINTS)
     assert result.exit_code == 0
     result, _ = swept("--pruners", "frames", "--ratios", "0.5")

@@ -68,7 +68,8 @@ class Build:
     def __init__(self, script: str, src: Path) -> None:
         """Errors: ValueError for a script that ends before it has named its cases."""
         command = [sys.executable, str(HERE / f"{script}.py")]
-        environment = os.environ | {"PYTHONPATH": str(src)}
+        # On the CPU, whatever there is: older builds went nowhere else by themselves.
+        environment = os.environ | {"PYTHONPATH": str(src), "CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

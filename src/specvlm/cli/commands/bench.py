@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 
-from specvlm.cli.options import Compile, DeviceMap, Json, spread
+from specvlm.cli.options import Compile, Device, DeviceMap, Json, spread
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.progress import counting
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
@@ -45,6 +45,7 @@ def bench(
         str | None, typer.Option(help="In place of a --pair, any checkpoint: a path or a Hub id.")
     ] = None,
     draft: Annotated[str | None, typer.Option(help="Its draft: a path, a Hub id, or `self`.")] = None,
+    device: Device = "auto",
     device_map: DeviceMap = None,
     compile: Compile = "auto",
     video_tokens: Annotated[
@@ -122,7 +123,8 @@ def bench(
         silence()
         which = {"pair": DEFAULT if pair is target is draft is None else pair, "target": target, "draft": draft}
         setup = _setup(
-            which | {"device_map": device_map, "compile": compile, "dtype": dtype, "repeats": repeats},
+            which
+            | {"device": device, "device_map": device_map, "compile": compile, "dtype": dtype, "repeats": repeats},
             *(video_tokens, new_tokens, ratios, arms, cached, exact_length, share_reading),
         )
         if plot or html or out:

@@ -11,7 +11,7 @@ import typer
 
 from specvlm.cli.commands.compare import measure, refuse_differences, report
 from specvlm.cli.commands.generate import tell
-from specvlm.cli.options import DeviceMap, Json
+from specvlm.cli.options import Device, DeviceMap, Json
 from specvlm.cli.outputs import require_file
 from specvlm.cli.screen import console, silence, waiting
 from specvlm.errors import OptionError
@@ -31,6 +31,7 @@ def demo(
     film: Annotated[int, typer.Option(min=0, help="Which of the films that no training ever saw.")] = 0,
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 3,
     save: Annotated[Path | None, typer.Option(help="Keep the film in this file (.mp4), to ask more about it.")] = None,
+    device: Device = "auto",
     device_map: DeviceMap = None,
     json: Json = False,
 ) -> None:
@@ -65,7 +66,7 @@ def demo(
             from specvlm.pipeline import load
 
             silence()
-            vlm = load(target, draft, dtype="float32", device_map=device_map)
+            vlm = load(target, draft, dtype="float32", device=device, device_map=device_map)
         options = Options(pruning_ratio=0.9)
         out.print(f"> {QUESTION}", style="bold")
         tell(vlm.stream(video, QUESTION, options), sys.stderr if json else sys.stdout)

@@ -125,7 +125,7 @@ def evaluate(
             },
             num_samples=num_samples,
             order_seed=order_seed,
-            models={name: value for name, value in models.items() if name != "threads"},
+            models=models.how(),
             settings=(Setting(options, names),),
         )
     with progress("eval") as bar:

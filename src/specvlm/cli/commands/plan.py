@@ -46,6 +46,14 @@ def plan(
             "would reach.",
         ),
     ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="No weights and no measuring: show what the models and their caches will take, what is free here, and "
+            "where they would go.",
+        ),
+    ] = False,
     rounds: Annotated[
         RoundPolicy | None,
         typer.Option(
@@ -68,7 +76,9 @@ def plan(
       specvlm plan --predict
     """
     out = console(stderr=json)
-    if predict:
+    if memory:
+        record = _weigh(video_tokens + TEXT_TOKENS + new_tokens, models, out)
+    elif predict:
         record = _predict(video_tokens, new_tokens, out)
     else:
         record = _plan(video_tokens, new_tokens, fresh, rounds, models, out)
@@ -121,6 +131,34 @@ def _plan(
         return record | {"rounds_on_host_because": placed.reason}
     _show_rounds(played, prompt, seen, out)
     return record | {"rounds": asdict(played)}
+
+
+def _weigh(context: int, models: Models, out: Console) -> dict[str, Any]:
+    """Errors: ModelError for models that can't fit, once it is shown what they would take."""
+    from rich.table import Table
+
+    survey = models.look(context).survey
+    from specvlm.families.room.placement import gib
+
+    placed = survey.placement
+    rows = [
+        {"role": role, "dtype": str(weight.dtype).removeprefix("torch."), "quantised": weight.quantised}
+        | {"weight_bytes": weight.weights, "cache_bytes": weight.token * context, "device_map": where or "cpu"}
+        for role, weight, where in (
+            ("target", survey.target_weight, placed.target),
+            ("draft", survey.draft_weight, placed.draft),
+        )
+        if weight is not None
+    ]
+    table = Table("model", "dtype", "weights", f"{context:,} tokens", "where")
+    for row in rows:
+        dtype = f"{row['dtype']}, quantised" if row["quantised"] else row["dtype"]
+        table.add_row(row["role"], dtype, gib(row["weight_bytes"]), gib(row["cache_bytes"]), str(row["device_map"]))
+    out.print(table)
+    free = [f"{gib(gpu.free)} on cuda:{gpu.index} ({gpu.name})" for gpu in survey.memory.gpus]
+    out.print(f"Free: {', '.join([*free, f'{gib(survey.memory.ram)} of RAM'])}.\nDevice: {placed.reason}.")
+    survey.require_room()
+    return {"models": rows, "device": placed.reason, "free_ram_bytes": survey.memory.ram, "context": context}
 
 
 def _show_forwards(forwards: list[dict[str, Any]], prompt: int, seen: int, out: Console) -> None:

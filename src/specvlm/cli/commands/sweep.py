@@ -98,7 +98,7 @@ def sweep(
             },
             num_samples=data["num_samples"],
             order_seed=data["order_seed"],
-            models={name: value for name, value in models.items() if name != "threads"},
+            models=models.how(),
             settings=settings,
         )
     with progress("sweep") as bar:

@@ -176,7 +176,7 @@ def needed(packets: Sequence[Packet], wanted: Container[int]) -> frozenset[int]:
 
     What comes right behind a wanted one is decoded too: it may be the other field of the same frame.
     """
-    is_wanted = [packet.pts in wanted for packet in packets]
+    is_wanted = [packet.pts is not None and packet.pts in wanted for packet in packets]
     is_behind = [False, *is_wanted[:-1]]
     kept = zip(packets, is_wanted, is_behind, strict=True)
     return frozenset(

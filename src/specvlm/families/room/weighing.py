@@ -1,0 +1,127 @@
+"""What a checkpoint will weigh, from its config alone: its model is built of shapes, without memory for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from transformers.quantizers.auto import AutoHfQuantizer
+
+from specvlm.families.keywords import Keywords
+from specvlm.families.loading import Checkpoint
+
+SMALLEST = 0.5
+"""Bytes of a quantised weight whose kind can't tell: those of four bits."""
+
+_FAILURES = (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError, AssertionError)
+"""What building a model, or preparing it for quantised weights, can end with: told by whoever loads it."""
+
+Tower = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+
+
+@final
+@dataclass(frozen=True)
+class Weight:
+    """What one model takes, in bytes."""
+
+    name: str
+    dtype: torch.dtype
+    weights: int
+    """All of its weights and buffers, as they will lie in memory."""
+    token: int
+    """Keys and values of one token, in all layers."""
+    tower: Tower = ()
+    """Shapes in the vision tower: with another's the same, one of the two is needed while answering."""
+    tower_weights: int = 0
+    quantised: bool = False
+    mapped: bool = False
+    """Whether on the CPU its weights can stay in their file, from which what has no room is read again and again."""
+
+    def with_cache(self, context: int) -> int:
+        """With the keys and values of `context` tokens, prompt and answer together."""
+        return self.weights + self.token * context
+
+
+def together(models: Sequence[Weight], context: int, *, once: bool) -> int:
+    """Bytes of models on one device. `once`: vision towers that may turn out to be the same count once. Then it is the
+    least that answering takes; while both are loaded there are two."""
+    total = sum(model.with_cache(context) for model in models)
+    if once and len(models) == 2 and models[0].tower and models[0].tower == models[1].tower:
+        total -= models[1].tower_weights
+    return total
+
+
+def weigh(checkpoint: Checkpoint) -> Weight | None:
+    """Takes a fifth of a second for 7B and no memory; None for a model that can't be built, as loading it will say."""
+    how, config = checkpoint.how, copy.deepcopy(checkpoint.config)
+    for name in how.more.keys() & vars(config).keys() - {"quantization_config"}:
+        setattr(config, name, how.more[name])
+    dtype = how.dtype_of(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(
+                config, dtype=dtype, attn_implementation="eager", trust_remote_code=how.trusts
+            )
+        tower = [tensor for part in checkpoint.family(model, None, checkpoint.name).tower for tensor in _tensors(part)]
+    except _FAILURES:
+        return None
+    asked, own = how.more.get("quantization_config"), getattr(config, "quantization_config", None)
+    quantiser = _quantiser(model, asked, own, dtype) if asked or own else None
+    sizes = {id(tensor): tensor.numel() * _element(model, name, tensor, quantiser) for name, tensor in _named(model)}
+    if (asked or own) and quantiser is None:
+        sizes = {key: size * SMALLEST / dtype.itemsize for key, size in sizes.items()}
+    return Weight(
+        checkpoint.name,
+        dtype,
+        round(sum(sizes.values())),
+        _token_bytes(config, dtype),
+        tuple((tuple(tensor.shape), tensor.dtype) for tensor in tower),
+        round(sum(sizes.get(id(tensor), 0) for tensor in tower)),
+        bool(asked or own),
+        not asked and not own and _stored(checkpoint.config) == dtype,
+    )
+
+
+def _stored(config: PreTrainedConfig) -> torch.dtype:
+    return Keywords("target_kwargs").dtype_of(config)
+
+
+def _quantiser(model: PreTrainedModel, asked: Any, own: Any, dtype: torch.dtype) -> Any:
+    """transformers' own, when it has put layers for quantised weights in; None if it can't here."""
+    try:
+        found: Any = AutoHfQuantizer.from_config(copy.deepcopy(own or asked), pre_quantized=own is not None)
+        found.preprocess_model(model, dtype=dtype, device_map={"": "cpu"}, checkpoint_files=None)
+    except _FAILURES:
+        return None
+    return found
+
+
+def _element(model: PreTrainedModel, name: str, tensor: torch.Tensor, quantiser: Any) -> float:
+    if quantiser is None:
+        return float(tensor.element_size())
+    size = float(quantiser.param_element_size(model, name, tensor))
+    if size == SMALLEST and isinstance(config := quantiser.quantization_config, BitsAndBytesConfig):
+        # Which leaves out the scale of each 64 weights: in float32, or in a byte with a scale of its own for each 256.
+        size += 1 / 64 + 4 / 64 / 256 if config.bnb_4bit_use_double_quant else 4 / 64
+    return size
+
+
+def _named(model: PreTrainedModel) -> Sequence[tuple[str, torch.Tensor]]:
+    """Each tensor once: a head that is tied to the embedding is, before it is loaded, still one of its own."""
+    tied = getattr(model, "all_tied_weights_keys", {}).keys()
+    found = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, tensor) for name, tensor in found if name not in tied]
+
+
+def _tensors(module: torch.nn.Module) -> Sequence[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _token_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    text: Any = config.get_text_config()
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * text.num_key_value_heads * width * dtype.itemsize

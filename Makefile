@@ -89,7 +89,7 @@ vision: $(core) ## what it brings to share or to spare the draft's vision: the t
 kernels: $(tests) ## what the compiler makes of the CUDA kernels, without a GPU: the table of docs/kernels.md
 	$(bin)/python -m specvlm.engine.kernels.tree_compiled --page docs/kernels.md $(ARGS)
 
-pictures: $(tests) ## the pictures of docs/explain.md, docs/sweep.md and docs/evals.md; wants Chromium (ARGS="--chrome google-chrome")
+pictures: $(tests) ## the race of the README, all plots, and screenshots of all pages; wants Chromium (ARGS="--chrome google-chrome")
 	$(bin)/python -m specvlm.bench.showing.pictures $(ARGS)
 
 bench-quick: $(bench) ## measure the embedded pairs against stock generate and its helpers: docs/performance.md, in minutes

@@ -288,16 +288,6 @@ class TestReports:
         assert (tmp_path / "run" / "metrics.json").exists()
         assert any("no ink" in note for note in notes)
 
-    def test_that_could_not_be_laid_out_are_told_first(
-        self, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
-        experiment = Experiment(
-            task="folder", task_options={"data": str(films)}, settings=(Setting(Options(), ("ar",)),)
-        )
-        with pytest.raises(OptionError, match="jinja2"):
-            experiment.carry_out(tmp_path / "run", never)
-
 
 def test_a_config_of_something_else_is_no_runs(tmp_path: Path) -> None:
     """Checkpoints have a file of that name too."""

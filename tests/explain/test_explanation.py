@@ -13,8 +13,10 @@ import torch
 
 import specvlm
 import tiny
+from browsing import outside_requests
 from specvlm.explain import explain
-from specvlm.explain.page import page
+from specvlm.explain.naming import name_of
+from specvlm.explain.page import MOST_PIXELS, MOST_WIDTH, page, picture_width
 from specvlm.explain.places import grid_of
 
 
@@ -79,7 +81,36 @@ def test_the_page_holds_it_all_and_loads_nothing(pair):
     assert found["question"] == "is </script> safe?"
     assert [word["token_id"] for word in found["words"]] == list(made.generation.token_ids)
     assert len(found["looks"]) == len(made.looks)
-    assert not re.search(r'(src|href)="?https?:', html)
+    assert outside_requests(html) == []
+
+
+def test_the_page_says_what_answered_and_what_it_came_to(explained):
+    html, stats = page(explained), explained.generation.stats
+    assert f"{stats.num_rounds} forwards of the target gave {stats.num_tokens - 1} tokens" in html
+    assert f"ratio {1 - stats.num_kept / stats.num_video_tokens:.2f}: the draft never saw" in html
+    for said in (f"{explained.target} in float64", explained.draft, "of one shape: dynamic", "not measured"):
+        assert said in html
+    planned = replace(explained, options=replace(explained.options, plan="auto"))
+    assert "as the plan chose" not in html
+    assert "planned, round by round" in page(planned)
+    assert ", as the plan chose: the draft never saw" in page(planned)
+    assert "underlined: the target" in html
+
+
+def test_frames_are_as_wide_as_they_are_until_there_are_too_many(explained):
+    look = replace(explained.looks[0], frames=np.zeros((1, 360, 640, 3), np.uint8))
+    assert picture_width([look]) == 640
+    assert picture_width([replace(look, frames=np.zeros((1, 1080, 1920, 3), np.uint8))]) == MOST_WIDTH
+    width = picture_width([look] * 200)
+    assert 200 * width * width * 360 / 640 <= MOST_PIXELS
+    assert width > 200
+
+
+def test_models_are_called_as_people_call_them():
+    vlm = specvlm.load("pocket")
+    assert name_of(vlm.target) == "pocket-llava_onevision, its target"
+    assert name_of(vlm.draft) == "pocket-llava_onevision, its draft"
+    assert name_of("self") == "the target itself, over a part of its own memory"
 
 
 HOSTILE = {

@@ -36,6 +36,11 @@ Every figure on this page was measured by `make bench-quick` (the embedded pairs
 that stands under one pair in one run, its arms in turns. Beside each speedup stands how exact the arm's answers were:
 all of them are compared with stock Hugging Face `generate`, token by token.
 
+`specvlm bench --html` writes a pair's chapter as a page of its own:
+
+<picture><source media="(prefers-color-scheme: dark)" srcset="pictures/pages/bench-1280-dark.png"><img
+alt="The page of a bench" src="pictures/pages/bench-1280-light.png"></picture>
+
 Long prefills of real shapes run with a glibc whose malloc keeps what is freed, stock `generate` as all others: on a CPU
 that takes a quarter off them. `GLIBC_TUNABLES` in the Makefile does it, and can for you."""
 
@@ -117,7 +122,10 @@ def _chapter(document: Document, pictures: str) -> Iterator[str]:
     name = stem(document)
     yield f"## {document['bench']['pair']}, {document['bench']['dtype']}"
     yield from introduction(document)
-    yield f"![Speedups, phases and growth of {name}]({pictures}/{name}.png)"
+    yield (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{pictures}/{name}-dark.png">'
+        f'<img alt="Speedups, phases and growth of {name}" src="{pictures}/{name}.png"></picture>'
+    )
     yield from _blocks(grids(document, (speeds,)))
     yield from _blocks(grids(longest(document), (phases, limits)))
     yield from _blocks(grids(document, (steps, growth)))

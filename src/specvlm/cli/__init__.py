@@ -21,15 +21,17 @@ from specvlm.cli.commands.report import report
 from specvlm.cli.commands.sweep import sweep
 from specvlm.cli.ending import ending
 from specvlm.cli.help import Command, Commands
+from specvlm.cli.repeating import remember
 
 
 @final
 class _Commands(Commands):
     """Whatever a command ends with is one line and an exit code that means one thing."""
 
-    def make_context(self, *arguments: Any, **how: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **how: Any) -> Any:
+        remember(args)
         with ending():  # which prints the help
-            return super().make_context(*arguments, **how)
+            return super().make_context(info_name, args, parent, **how)
 
     def invoke(self, ctx: Any) -> Any:
         with ending(debug=ctx.params["debug"]):

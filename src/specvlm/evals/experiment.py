@@ -15,7 +15,7 @@ from specvlm.errors import OptionError, brief
 from specvlm.evals.digests import require_unchanged
 from specvlm.evals.evaluate import Record
 from specvlm.evals.reporting.metrics import metrics_of
-from specvlm.evals.reporting.report import new_environment, report_html
+from specvlm.evals.reporting.report import report_html
 from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
 from specvlm.evals.settings import Setting
@@ -82,7 +82,6 @@ class Experiment:
         """
         out = Path(out).expanduser()
         task = self.task_in(out)
-        new_environment()  # a library that is missing shall be missed now
         with open_run(out, self.asked(), session(), self.grows()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
             require_unchanged(samples, folder.records, self.num_samples)

@@ -18,9 +18,11 @@ from specvlm.answering.options import Options
 from specvlm.answering.text import TextStream
 from specvlm.engine.stats import Round, Stats
 from specvlm.errors import OptionError
+from specvlm.explain.naming import name_of
 from specvlm.explain.places import grid_of
 from specvlm.explain.reading import Reading, watched
 from specvlm.families import Family
+from specvlm.machine import machine, processor
 from specvlm.pipeline import SpecVLM
 from specvlm.video import Video
 
@@ -82,6 +84,12 @@ class Explanation:
     trees: tuple[Tree, ...]
     looks: tuple[Look, ...]
     num_stages: int
+    target: str
+    """What people call the model; `draft` likewise."""
+    draft: str
+    dtype: str
+    processor: str
+    """What the models ran on."""
 
     @property
     def attention_range(self) -> tuple[float, float]:
@@ -130,6 +138,10 @@ def explain(vlm: SpecVLM, video: Any, question: str, options: Options | None = N
         trees=tuple(_tree(vlm.target, each) for each in generation.stats.rounds),
         looks=tuple(_looks(clip, reading, stages)),
         num_stages=int(stages.max()) if len(stages) else 0,
+        target=name_of(vlm.target),
+        draft=name_of(vlm.draft),
+        dtype=str(vlm.target.model.dtype).removeprefix("torch."),
+        processor=processor(machine(), vlm.pair.devices),
     )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-from importlib.resources import files
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,18 @@ from PIL import Image
 
 from specvlm.explain.explanation import Explanation, Look
 from specvlm.explain.layout import layout
-from specvlm.machine import machine
+from specvlm.pages import as_json, data_uri, render
 
-PICTURE_WIDTH = 320
-"""Pixels of a frame on the page, at most."""
+MOST_WIDTH, MOST_PIXELS = 768, 9_000_000
+"""Pixels across a frame on the page, and of all frames together: some 2 MB."""
+SMALL = 160
+"""Pixels across a frame up to which nothing is lost to JPEG."""
+FEW, LEAST_SHOWN = 4, 200
+"""So many frames are shown as wide as they are; more, in columns of about so many pixels."""
+
+UNMEASURED = (
+    "not measured: stock generate did not answer here; specvlm compare, asked the same, holds one against the other"
+)
 
 ISOLATED = "\u2068{}\u2069"
 """Text that may run from right to left, and leaves what is beside it where it is."""
@@ -27,16 +33,58 @@ STAGES = {
 }
 
 
-def page(explanation: Explanation) -> str:
-    """The page's HTML; it loads nothing."""
-    template = files("specvlm.explain").joinpath("page.html").read_text(encoding="utf-8")
-    # In a script element `</script` is special, and `<!--` and `<script` together hide it. All that is no ASCII, halves
-    # of letters too, json escapes itself.
-    return template.replace("__DATA__", json.dumps(_data(explanation)).replace("<", "\\u003c"))
+def page(explanation: Explanation, command: str = "") -> str:
+    """The page's HTML; it loads nothing. `command` is what a shell repeats it with, if a command made it.
+
+    Whatever somebody else wrote (question, names, tokens) is data of the page's script, and never markup.
+    """
+    return render(
+        "explain.html",
+        command=command,
+        headline=headline(explanation),
+        settings=_settings(explanation),
+        machine=explanation.processor,
+        data=as_json(_data(explanation)),
+    )
+
+
+def headline(explanation: Explanation) -> str:
+    """What speculation came to in this answer, in one sentence."""
+    stats = explanation.generation.stats
+    if not stats.num_rounds:
+        return "The answer took no round: nothing had to be guessed."
+    forwards = "one forward" if stats.num_rounds == 1 else f"{stats.num_rounds} forwards"
+    return (
+        f"{forwards} of the target gave {stats.num_tokens - 1} tokens, {stats.mean_acceptance_length:.2f} each, where "
+        f"plain decoding gives one; the draft that guessed ahead saw {_share(explanation)} of the video tokens."
+    )
+
+
+def _share(explanation: Explanation) -> str:
+    stats = explanation.generation.stats
+    return f"{100 * stats.num_kept / stats.num_video_tokens:.0f} %" if stats.num_video_tokens else "none"
+
+
+def _settings(explanation: Explanation) -> list[tuple[str, str]]:
+    """What answered, and how it was asked to."""
+    options, stats = explanation.options, explanation.generation.stats
+    planned = options.plan == "auto"
+    chosen = ", as the plan chose" if planned and options.pruning_ratio is None else ""
+    ratio = 1 - stats.num_kept / stats.num_video_tokens if stats.num_video_tokens else 0.0
+    tree = options.tree if isinstance(options.tree, str) else "given as paths"
+    unseen = f"{stats.num_video_tokens - stats.num_kept} of {stats.num_video_tokens} video tokens"
+    return [
+        ("target", f"{explanation.target} in {explanation.dtype}, on {explanation.processor}"),
+        ("draft", explanation.draft),
+        ("pruning", f"{options.make_pruner()}, ratio {ratio:.2f}{chosen}: the draft never saw {unseen}"),
+        ("trees", "planned, round by round, by what forwards cost here" if planned else f"of one shape: {tree}"),
+        ("speedup", UNMEASURED),
+    ]
 
 
 def _data(explanation: Explanation) -> dict[str, Any]:
     stats = explanation.generation.stats
+    width = picture_width(explanation.looks)
     return {
         "question": explanation.question,
         "about": f"{ISOLATED.format(explanation.video)}: {sum(len(look.frames) for look in explanation.looks)} frames, "
@@ -54,24 +102,24 @@ def _data(explanation: Explanation) -> dict[str, Any]:
             vars(tree) | {"accepted": sorted(tree.accepted), "last": tree.last, "layout": vars(layout(tree))}
             for tree in explanation.trees
         ],
-        "looks": [_look(look) | {"warmth": explanation.warmth(look).tolist()} for look in explanation.looks],
+        "looks": [_look(look, width) | {"warmth": explanation.warmth(look).tolist()} for look in explanation.looks],
+        "frame": min(width, LEAST_SHOWN) if len(explanation.looks) > FEW else width,
         "heat_about": heat_about(explanation),
         "stages": STAGES.get(explanation.num_stages, ()),
         "kept_about": f"Pruner {explanation.options.make_pruner()}: each cell is a video token, lit where the draft "
         "saw it. The target saw everything.",
-        "footer": f"Made by specvlm on {machine()['cpu']}. Times include no second reading.",
     }
 
 
 def heat_about(explanation: Explanation) -> str:
     """What the colours of the attention mean."""
     least, most = explanation.attention_range
-    return f"the target's attention, from {least:.2f} to {most:.2f} times the mean"
+    return f"the target's attention, the larger the more: from {least:.2f} to {most:.2f} times the mean"
 
 
-def _look(look: Look) -> dict[str, Any]:
+def _look(look: Look, width: int) -> dict[str, Any]:
     return {
-        "picture": _picture(look.frames[0]),
+        "picture": _picture(look.frames[0], width),
         "caption": "" if look.seconds is None else f"{look.seconds:.2f} s",
         "scores": look.scores.tolist(),
         "stages": look.stages.tolist(),
@@ -79,11 +127,20 @@ def _look(look: Look) -> dict[str, Any]:
     }
 
 
-def _picture(frame: np.ndarray) -> str:
+def picture_width(looks: Sequence[Look]) -> int:
+    """How wide frames are on the page: as they are, unless all of them together had too many pixels."""
+    if not looks:
+        return MOST_WIDTH
+    height, width, _ = looks[0].frames[0].shape
+    return max(1, min(width, MOST_WIDTH, int((MOST_PIXELS / len(looks) * width / height) ** 0.5)))
+
+
+def _picture(frame: np.ndarray, width: int) -> str:
     """A frame as a data URL."""
     image = Image.fromarray(frame)
-    image.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+    if image.width > width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    image.save(data, format="PNG" if image.width <= PICTURE_WIDTH // 2 else "JPEG", quality=85)
+    image.save(data, format="PNG" if image.width <= SMALL else "JPEG", quality=88)
     kind = "png" if data.getvalue().startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+    return data_uri(f"image/{kind}", data.getvalue())

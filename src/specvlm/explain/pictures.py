@@ -31,13 +31,13 @@ NODE_WIDTH, NODE_HEIGHT = 1.3, 0.34
 """Inches from depth to depth, and from row to row, of a tree."""
 LONGEST_LABEL = 12
 
-TILE_WIDTH = 160
-"""Pixels of a frame, about."""
+TILE_WIDTH = 264
+"""Pixels of a frame, about: as many as it has in the picture."""
 DIMMED = 0.35
 """How much light is left of what the draft never saw."""
 
-HOTTEST = 0.85
-"""How much of the most attended token's place is colour."""
+LARGEST, FILLED = 0.94, 0.16
+"""How much of its place the ring of the most attended token takes, across, and how much colour is inside of rings."""
 
 Paint = Callable[[Float[np.ndarray, "H W 3"], Look], Float[np.ndarray, "H W 3"]]
 
@@ -210,10 +210,19 @@ def _lit(tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W
 
 
 def _heated(explanation: Explanation, tile: Float[np.ndarray, "H W 3"], look: Look) -> Float[np.ndarray, "H W 3"]:
+    """A ring in each place, the larger the more the target attends to it: what it looks at stays to be seen."""
     rows, columns = look.scores.shape
-    cell = np.ones((tile.shape[0] // rows, tile.shape[1] // columns))
-    alpha = np.kron(HOTTEST * explanation.warmth(look), cell)[..., None]
-    return tile * (1 - alpha) + _rgb(HEAT) * alpha
+    height, width = tile.shape[0] // rows, tile.shape[1] // columns
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    painted = tile.copy()
+    for (row, column), warmth in np.ndenumerate(explanation.warmth(look)):
+        radius, line = LARGEST * warmth * min(height, width) / 2, max(1.0, min(height, width) / 30)
+        alpha = np.where(distance <= radius, FILLED, 0.0)
+        alpha[(distance <= radius) & (distance > radius - line)] = 1.0
+        cell = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        painted[cell] = tile[cell] * (1 - alpha[..., None]) + _rgb(HEAT) * alpha[..., None]
+    return painted
 
 
 def _rgb(color: str) -> Float[np.ndarray, "3"]:

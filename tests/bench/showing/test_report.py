@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
+from PIL import Image
 
 from bench.documents import document
+from browsing import outside_requests
 from specvlm.bench import performance
 from specvlm.bench.showing import plots, renderings
 from specvlm.bench.showing.report import Grid, grids, introduction, limits, phases, speeds, stem, steps
+from specvlm.drawing import DARK, DPI, LIGHT, as_png, new_figure
 from specvlm.errors import OptionError
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -75,14 +82,35 @@ def test_the_introduction_names_what_was_left_out_and_what_was_done_to_the_model
 
 
 def test_the_html_page_needs_nothing_else():
-    text = renderings.page(document())
+    text = renderings.page(document(), "specvlm bench --html a.html")
     assert text.startswith("<!doctype html>")
     assert "A &lt;fast&gt; CPU" in text
     assert "<fast>" not in text
     assert text.count("<table>") == len(grids(document()))
-    assert "<svg" in text
-    for outside in re.findall(r'(?:src|href)="([^"]*)"', text):
-        assert outside.startswith("#"), outside
+    assert text.count("<picture>") == len(plots.panels(document())) == 4
+    assert outside_requests(text) == []
+    assert '<code id="command">specvlm bench --html a.html</code>' in text
+
+
+def test_the_pages_headline_tells_the_gain_and_the_loss_that_the_document_has():
+    told = renderings.headline_of(document())
+    assert "2.25 times as fast as from stock generate (SpecVLM, 90 % pruned, 289 video tokens)" in told.text
+    assert "decoded 3.00 times as fast" in told.text
+    assert (told.lossless, "2 of 4 answers differ" in told.text) == (False, True)
+    same = document()
+    same["arms"] = [arm | {"identical": True} for arm in same["arms"]]
+    told = renderings.headline_of(same)
+    assert told.lossless
+    assert "at no loss: all 4 answers are the same" in told.text
+    same["arms"] = [arm for arm in same["arms"] if arm["arm"] == "ar"]
+    assert "neither gain nor loss is known" in renderings.headline_of(same).text
+
+
+def test_a_telephone_sees_the_ways_that_prune():
+    first, _ = phases(document())
+    assert [first.head[column] for column in first.narrow] == ["seconds", "ar", "loop", "specvlm@0.9"]
+    first, _ = speeds(document())
+    assert [first.head[column] for column in first.narrow] == ["arm", "same", "decode", "end to end"]
 
 
 @pytest.mark.parametrize(("ending", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
@@ -92,8 +120,41 @@ def test_the_picture_is_of_the_kind_that_its_name_ends_with(ending, begins, tmp_
 
 
 def test_the_same_document_makes_the_same_picture():
-    assert plots.svg(document()) == plots.svg(document())
-    assert plots.svg(document()) != plots.svg(document(date="2027-01-01T00:00+00:00"))
+    assert plots.panels(document()) == plots.panels(document())
+    other = document()
+    other["arms"][-1] |= {"decode_speedup": 3.5}
+    assert plots.panels(document()) != plots.panels(other)
+
+
+def test_on_both_grounds_the_picture_is_sharp_and_not_the_same(tmp_path):
+    written = plots.write_both(document(), tmp_path, "bench")
+    assert [path.name for path in written] == ["bench.png", "bench-dark.png"]
+    light, dark = (Image.open(path).convert("RGB") for path in written)
+    assert light.size == dark.size
+    assert light.width == round(DPI * plots.WIDTH) == 2600
+    grounds = [image.getpixel((2, 2)) for image in (light, dark)]
+    assert ["#{:02x}{:02x}{:02x}".format(*ground) for ground in grounds] == [LIGHT.ground, DARK.ground]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_nothing_is_clipped_and_no_label_lies_on_another(theme):
+    with plots._figure(document(), theme) as figure:
+        figure.set_dpi(DPI)
+        pixels = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
+        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+            assert (edge == pixels[0, 0]).all()
+        for axes in (axes for part in figure.subfigs for place in part.subfigs for axes in place.axes):
+            boxes = [Text.get_window_extent(text).shrunk(0.9, 0.9) for text in axes.texts if text.get_text()]
+            assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_panel_by_itself_is_whole_too():
+    for draw, height in plots._panels(document(), LIGHT):
+        with new_figure(plots.A_PANEL, height) as figure:
+            draw(figure.add_subplot())
+            pixels = np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
+        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+            assert (edge == 255).all()
 
 
 def test_a_picture_of_a_single_prompt_has_no_lines_over_prompts():
@@ -101,10 +162,10 @@ def test_a_picture_of_a_single_prompt_has_no_lines_over_prompts():
     one["cells"] = one["cells"][-1:]
     one["arms"] = one["arms"][-3:]
     one["costs"] = {"steps": [], "growth": []}
-    text = plots.svg(one)
+    text = "".join(plots.panels(one))
     assert "Where the time goes" in text
     assert "by the length of the prompt" not in text
-    assert "by the length of the prompt" in plots.svg(document())
+    assert "by the length of the prompt" in "".join(plots.panels(document()))
 
 
 def test_an_ending_that_nobody_knows_is_refused(tmp_path):
@@ -115,7 +176,7 @@ def test_an_ending_that_nobody_knows_is_refused(tmp_path):
 def test_without_matplotlib_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(OptionError, match="pip install matplotlib"):
-        plots.svg(document())
+        plots.panels(document())
 
 
 def test_the_readmes_table_tells_what_each_step_adds(capsys):
@@ -144,7 +205,8 @@ def test_the_page_of_performance(tmp_path, monkeypatch):
     performance.main(["--folder", str(folder), "--page", str(tmp_path / "performance.md")])
     text = (tmp_path / "performance.md").read_text()
     assert text.count("\n## pocket-") == 2
-    assert "![Speedups, phases and growth of pocket-qwen2_5_vl-float32](bench/pocket-qwen2_5_vl-float32.png)" in text
+    assert 'srcset="bench/pocket-qwen2_5_vl-float32-dark.png"' in text
+    assert 'growth of pocket-qwen2_5_vl-float32" src="bench/pocket-qwen2_5_vl-float32.png"' in text
     assert "| pocket-qwen2_5_vl, float32 | specvlm@0.9 | 289 | 64 | no, 17 | 4.20 | 3.00 x | 2.25 x |" in text
     assert "## Many questions\n\n| later |\n|---|\n| 3 |" in text
     assert text.count("bonus token included") == text.count("- A note.") == 1

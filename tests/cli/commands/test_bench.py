@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from bench.documents import document
+from browsing import text_of
 from specvlm.bench import suite
 from specvlm.bench.suite import Setup
 from specvlm.bench.widened import subjects
@@ -84,14 +87,17 @@ def test_the_last_line_is_the_document(run: Callable, asked: list[Setup]):
 
 
 def test_files_go_where_they_are_wanted(run: Callable, asked: list[Setup], tmp_path: Path):
-    result = run(
-        *("bench", "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html", "--out", tmp_path / "new" / "folder"),
-    )
+    where = {"--plot": "a.svg", "--html": "a.html", "--out": "new/folder"}
+    asked_for = ["bench", *chain.from_iterable((name, tmp_path / path) for name, path in where.items())]
+    result = run(*asked_for)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a.svg").stat().st_size > 1000
-    assert "<svg" in (tmp_path / "a.html").read_text()
+    page = (tmp_path / "a.html").read_text()
+    assert "data:image/svg+xml" in page
+    assert text_of(page, "command") == shlex.join(["specvlm", *map(str, asked_for)])
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "pocket-llava_onevision-float32-dark.png",
         "pocket-llava_onevision-float32.json",
         "pocket-llava_onevision-float32.png",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from browsing import outside_requests, text_of
 from evals.layouts import LAYOUTS, SUBSETS
 from specvlm.cli import app
 from specvlm.evals.run_folder import read_run
@@ -60,10 +62,21 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
 
 def test_the_page_needs_nothing_beside_it(finished: Path) -> None:
     page = (finished / "report.html").read_text()
-    assert page.count('src="data:image/svg+xml;base64,') == 4
+    assert page.count("<picture>") == page.count('src="data:image/svg+xml;base64,') == 4
+    assert outside_requests(page) == []
+    assert "at no loss: all 6 answers are the same, token by token" in page
+    assert "prefers-color-scheme: dark" in page
     assert "All arms gave the same answers" in page
     for outside in ("http://", "https://", "<script", '<link rel="stylesheet'):
         assert outside not in page
+
+
+def test_the_pages_command_goes_on_with_the_run_and_asks_nothing_else(run: Callable, finished: Path) -> None:
+    again = shlex.split(text_of((finished / "report.html").read_text(), "command"))
+    assert again[:2] == ["specvlm", "eval"]
+    assert again[-2:] == ["--out", finished.name]
+    result = run(*again[1:-1], finished)  # a run takes nothing but what it was asked before
+    assert result.exit_code == 0, result.output
 
 
 def test_goes_on_and_does_nothing_twice(evaluated: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +202,10 @@ def test_an_arm_that_differs(evaluated: Callable, monkeypatch: pytest.MonkeyPatc
     result, out = evaluated("--arms", "ar,specvlm")
     assert result.exit_code == 1
     assert "0: SpecVLM differs from token 0 on" in result.stderr
-    assert "Arms differ on 3 of 3 samples" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Arms differ on 3 of 3 samples" in page
+    assert "3 of 3 answers differ from its own" in page
+    assert "at no loss" not in page
 
 
 @pytest.mark.parametrize(
@@ -273,6 +289,7 @@ class TestReport:
         assert "pruning_ratio" in result.stdout
         page = (tmp_path / "both.html").read_text()
         assert "What they were asked differently" in page
+        assert text_of(page, "command") == f"specvlm report {finished.name} half --html report.html"
         assert "pruning_ratio" in page
 
     def test_of_two_folders_with_one_name(self, run: Callable, finished: Path, out: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+
+from browsing import tags, text_of
 
 
 def test_it_writes_the_page_and_says_the_answer(run: Callable, film: Path, small: list, tmp_path: Path):
@@ -33,3 +36,17 @@ def test_a_film_on_standard_input_and_any_words(run: Callable, film: Path, small
     assert "<!--<script>" not in html
     assert "the video of " in html
     assert list(tmp_path.glob("*.png"))
+
+
+def test_the_page_names_the_command_that_makes_it_again(run: Callable, film: Path, small: list, tmp_path: Path):
+    out, asked = tmp_path / "page.html", 'what\'s <script>alert(1)</script> & "that"?\n--no'
+    options = ["--pruner", "frames", "--max-new-tokens", 8, "--no-do-sample", "--stop", "x y", "--stop", "z", *small]
+    assert run("explain", film, asked, "--out", out, *options).exit_code == 0
+    page = out.read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert len([name for name, _ in tags(page) if name == "script"]) == 2
+    again = shlex.split(text_of(page, "command"))
+    assert again == ["specvlm", *map(str, ["explain", film, asked, "--out", out, *options])]
+    out.unlink()
+    assert run(*again[1:]).exit_code == 0
+    assert text_of(out.read_text(encoding="utf-8"), "command") == text_of(page, "command")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from browsing import outside_requests, text_of
 from evals.layouts import LAYOUTS
 from specvlm.cli.commands.sweep import _list
 from specvlm.evals.run_folder import read_run
@@ -28,15 +30,18 @@ def swept(run: Callable, small: list, tmp_path: Path) -> Callable:
 POINTS = ("--pruners", "frames,verifier_guided(top_p=0.5, fraction=None)", "--ratios", "0.5,0.9")
 
 
-def test_a_sweep_is_a_run_with_pictures(swept: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_a_run_with_pictures(swept: Callable, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     result, out = swept(*POINTS, "--json")
     assert result.exit_code == 0, result.output
     records = read_run(out).records
     assert len(records) == 2 * (2 + 4)
     assert [record["identical"] for record in records] == [True] * len(records)
-    assert sorted(path.name for path in (out / "plots").iterdir()) == ["against_ratio.png", "over_time.png"]
+    drawn = ["against_ratio-dark.png", "against_ratio.png", "over_time-dark.png", "over_time.png"]
+    assert sorted(path.name for path in (out / "plots").iterdir()) == drawn
     page = (out / "report.html").read_text()
-    assert page.count('src="data:image/svg+xml;base64,') == 2
+    assert page.count("<picture>") == page.count('src="data:image/svg+xml;base64,') == 4
+    assert outside_requests(page) == []
+    assert "at no loss: all 10 answers are the same" in page
     assert "Every point gave the same answers" in page
     for words in ("verifier_guided", "0.9", "Kept: video tokens"):
         assert words in result.stderr
@@ -52,6 +57,12 @@ def test_a_sweep_is_a_run_with_pictures(swept: Callable, monkeypatch: pytest.Mon
         ("verifier_guided(top_p=0.5, fraction=None)", 0.5),
         ("verifier_guided(top_p=0.5, fraction=None)", 0.9),
     ]
+
+    again = shlex.split(text_of(page, "command"))
+    assert again[:2] == ["specvlm", "sweep"]
+    assert again[-2:] == ["--out", out.name]
+    result = run(*again[1:-1], out)  # a run takes nothing but what it was asked before
+    assert result.exit_code == 0, result.output
 
     lines = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
     (out / "results.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:30])

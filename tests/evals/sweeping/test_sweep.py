@@ -159,7 +159,9 @@ class TestPictures:
         assert [picture.name for picture in drawn] == ["against_ratio", "against_frames", "over_time"]
         for picture in drawn:
             assert picture.png.startswith(b"\x89PNG")
-            assert picture.svg.rstrip().endswith("</svg>")
+            assert picture.dark_png.startswith(b"\x89PNG")
+            assert picture.dark_png != picture.png
+            assert all(svg.rstrip().endswith("</svg>") for panel in picture.panels for svg in panel)
             assert picture.caption
 
     def test_stages_are_drawn_where_their_shares_differ(self) -> None:

@@ -1,25 +1,22 @@
-"""Grids as Markdown and as HTML; and the one self-contained HTML page of a bench."""
+"""Grids as Markdown; and the one page of a bench."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from specvlm.bench.showing import plots
-from specvlm.bench.showing.report import Grid, grids, introduction
+from specvlm.bench.showing.report import Grid, grids, introduction, same_cell
+from specvlm.comparing.headline import Headline, fastest, headline
+from specvlm.comparing.words import words
+from specvlm.drawing import DARK, LIGHT
+from specvlm.pages import Picture, render
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.note { color: #555; font-size: .9rem; margin: .3rem 0; max-width: 60rem; }
-@media (prefers-color-scheme: dark) { svg { background: white; } body { background: #181818; color: #ddd; }
-  .note { color: #aaa; } th, td { border-color: #444; } }
-"""
+ALT = ("How many times as fast as stock generate each arm is", "Where the seconds of an answer go, by arm")
+GROWTH = "How cost grows"
+"""What the panels of the picture show: the first two, and all that follow."""
 
 
 def markdown(grid: Grid) -> str:
@@ -28,22 +25,35 @@ def markdown(grid: Grid) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in grid.rows])
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """One self-contained page in HTML, with the picture. Errors: OptionError without matplotlib."""
-    title = html.escape(f"specvlm bench: {document['bench']['pair']}")
-    body = [f"<h1>{title}</h1>", *_paragraphs(introduction(document)), plots.svg(document)]
-    for grid in grids(document):
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.head)
-        rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in grid.rows)
-        body.append(f"<h2>{html.escape(grid.title)}</h2>")
-        body.append(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>')
-        body += _paragraphs(grid.notes, "note")
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    return (
-        f'<!doctype html><html lang="en"><head>{meta}<title>{title}</title><style>{STYLE}</style></head>'
-        f"<body>{''.join(body)}</body></html>\n"
+def page(document: Mapping[str, Any], command: str = "") -> str:
+    """One page that loads nothing, with the picture's panels. `command` is what a shell repeats it with. A note that
+    several tables have stands below the last of them. Errors: OptionError without matplotlib."""
+    bench = document["bench"]
+    found = grids(document)
+    drawn = [plots.panels(document, theme) for theme in (LIGHT, DARK)]
+    return render(
+        "bench.html",
+        command=command,
+        name=f"{bench['pair']}, {bench['dtype']}",
+        headline=headline_of(document),
+        introduction=introduction(document),
+        pictures=[
+            Picture.of_svgs(alt, *svgs) for alt, svgs in zip_longest(ALT, zip(*drawn, strict=True), fillvalue=GROWTH)
+        ],
+        grids=[replace(grid, notes=_last_said(found, number)) for number, grid in enumerate(found)],
     )
 
 
-def _paragraphs(lines: Iterable[str], kind: str = "text") -> list[str]:
-    return [f'<p class="{kind}">{html.escape(line)}</p>' for line in lines]
+def headline_of(document: Mapping[str, Any]) -> Headline:
+    """Of the fastest arm on the longest prompt and answer; what is lost, over all answers but stock generate's own."""
+    arms = document["arms"]
+    best = fastest([arm for arm in arms if same_cell(arm, document["cells"][-1])])
+    others = [arm for arm in arms if arm["arm"] != "ar" and arm["identical"] is not None]
+    name = "" if best is None else f"{words(best['arm'])}, {best['num_video_tokens']} video tokens"
+    return headline(name, best, len(others), sum(not arm["identical"] for arm in others))
+
+
+def _last_said(found: Sequence[Grid], number: int) -> tuple[str, ...]:
+    """The notes of a grid that no later one has."""
+    later = {note for other in found[number + 1 :] for note in other.notes}
+    return tuple(note for note in found[number].notes if note not in later)

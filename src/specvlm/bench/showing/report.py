@@ -47,6 +47,12 @@ COMPILED = (
 )
 
 
+MOST_ARMS = 2
+"""Beside stock generate, of a table with a column an arm on a telephone: the last of them, which plan and prune."""
+LIMITS_IN_SHORT = (0, 5, 7, 8)
+"""The columns of `limits` for a telephone."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table. The first column is text, the others are figures."""
@@ -55,6 +61,8 @@ class Grid:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    narrow: tuple[int, ...] | None = None
+    """The columns that a telephone has room for; None: all."""
 
 
 def introduction(document: Document) -> list[str]:
@@ -149,7 +157,9 @@ def speeds(document: Document) -> Iterator[Grid]:
         ways = tuple(f"{arm['arm']}: {find(arm['arm']).summary}" for arm in arms)
         more = ("compiled, s",) if compiled else ()
         notes = (*ways, SAME, ACCEPTANCE, TIMES, *((COMPILED,) if compiled else ()))
-        yield Grid(_title("Speed", cell, arms), head + more, rows, notes)
+        yield Grid(
+            _title("Speed", cell, arms), head + more, rows, notes, _columns(head, "arm", "same", "decode", "end to end")
+        )
 
 
 def phases(document: Document) -> Iterator[Grid]:
@@ -158,7 +168,8 @@ def phases(document: Document) -> Iterator[Grid]:
         rows = [(_words(name), *(_seconds(arm["phases"].get(name)) for arm in arms)) for name in names]
         rows.append(("total", *(_seconds(arm["total_seconds"]) for arm in arms)))
         head = ("seconds", *(arm["arm"] for arm in arms))
-        yield Grid(_title("Where the time goes", cell, arms), head, tuple(rows), (STOCK_PHASES,))
+        narrow = _columns(head, "seconds", "ar", *[arm["arm"] for arm in arms if arm["arm"] != "ar"][-MOST_ARMS:])
+        yield Grid(_title("Where the time goes", cell, arms), head, tuple(rows), (STOCK_PHASES,), narrow)
 
 
 def limits(document: Document) -> Iterator[Grid]:
@@ -189,7 +200,7 @@ def limits(document: Document) -> Iterator[Grid]:
             ]
             rows.append((arm["arm"], *("" if times is None else f"{times:.2f} x" for times in bounds), *reached))
         title = _title("Seconds as multiples of their bounds, and limits of the decode speedup", cell, arms)
-        yield Grid(title, head, tuple(rows), (LIMITS, STOCK_PHASES))
+        yield Grid(title, head, tuple(rows), (LIMITS, STOCK_PHASES), LIMITS_IN_SHORT)
 
 
 def steps(document: Document) -> Iterator[Grid]:
@@ -227,7 +238,7 @@ def growth(document: Document) -> Iterator[Grid]:
     )
     if rows:
         note = "Slopes of straight lines by least squares; the points are what was measured, in seconds."
-        yield Grid("How cost grows", ("seconds of", "with each", "more by", "points"), rows, (note,))
+        yield Grid("How cost grows", ("seconds of", "with each", "more by", "points"), rows, (note,), (0, 1, 2))
 
 
 Section = Callable[[Document], Iterator[Grid]]
@@ -254,8 +265,16 @@ def grids(document: Document, sections: Sequence[Section] = SECTIONS) -> list[Gr
 
 def _cells(document: Document) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
     for cell in document["cells"]:
-        key = (cell["video_tokens"], cell["new_tokens"])
-        yield cell, [arm for arm in document["arms"] if (arm["video_tokens"], arm["new_tokens"]) == key]
+        yield cell, [arm for arm in document["arms"] if same_cell(arm, cell)]
+
+
+def same_cell(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
+    """Whether an arm was measured in this cell."""
+    return all(arm[name] == cell[name] for name in ("video_tokens", "new_tokens"))
+
+
+def _columns(head: Sequence[str], *names: str) -> tuple[int, ...]:
+    return tuple(head.index(name) for name in names)
 
 
 def _title(what: str, cell: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> str:

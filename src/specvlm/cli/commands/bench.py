@@ -11,6 +11,7 @@ import typer
 from specvlm.cli.options import Compile, Device, DeviceMap, Json, spread
 from specvlm.cli.outputs import require_file, require_folder
 from specvlm.cli.progress import counting
+from specvlm.cli.repeating import command_line
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.comparing.words import words
 from specvlm.errors import OptionError, brief
@@ -118,7 +119,7 @@ def bench(
         from specvlm.bench.showing.report import keep, stem
         from specvlm.bench.suite import run
         from specvlm.cli import tables
-        from specvlm.evals.writing import require_regular, write_whole
+        from specvlm.evals.writing import write_whole
 
         silence()
         which = {"pair": DEFAULT if pair is target is draft is None else pair, "target": target, "draft": draft}
@@ -149,11 +150,9 @@ def bench(
     if plot:
         plots.write(document, plot)
     if page is not None:
-        write_whole(page, renderings.page(document))
+        write_whole(page, renderings.page(document, command_line()))
     if out:
-        picture = out / f"{stem(document)}.png"
-        require_regular(picture)
-        plots.write(document, picture)
+        plots.write_both(document, out, stem(document))
     _refuse_differences(document)
 
 

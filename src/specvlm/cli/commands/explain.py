@@ -10,6 +10,7 @@ import typer
 from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Models, VideoSource, spread
 from specvlm.cli.outputs import require_apart, require_file, require_folder
+from specvlm.cli.repeating import command_line
 from specvlm.cli.screen import console, waiting
 
 
@@ -51,7 +52,7 @@ def explain(
 
         explanation = explain(vlm, source, question, options)
         from specvlm.evals.writing import inside, write_whole
-    write_whole(place, page(explanation))
+    write_whole(place, page(explanation, command_line()))
     written = [out]
     if png:
         from specvlm.explain.pictures import pictures

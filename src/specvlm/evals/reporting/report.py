@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Sequence
-from importlib.resources import files
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from specvlm.comparing.headline import Headline, fastest, headline
+from specvlm.comparing.words import words
+from specvlm.drawing import DARK, LIGHT, Theme
 from specvlm.errors import OptionError
 from specvlm.evals.reporting import plots
-from specvlm.evals.reporting.figures import figures, notes, share, times
+from specvlm.evals.reporting.figures import Arm, figures, notes, share, times
 from specvlm.evals.reporting.metrics import answers, latest, metrics_of
+from specvlm.evals.reporting.repeating import command_of
 from specvlm.evals.run_folder import Run
+from specvlm.pages import Picture, render
 
 MAX_SHOWN = 300
 """Samples whose answers are on the page. Those on which arms differ come first; results.jsonl has all."""
 
+SUMMARY: dict[str, Callable[[str, Arm], str]] = {
+    "": lambda name, arm: words(name),
+    "same as stock": lambda name, arm: (
+        "" if arm["identical"] is None else f"{arm['identical']} of {arm['num_answers']}"
+    ),
+    "decoding": lambda name, arm: times(arm["decode_speedup"]),
+    "end to end": lambda name, arm: times(arm["end_to_end_speedup"]),
+    "tokens a forward": lambda name, arm: f"{arm['mean_acceptance_length']:.2f}",
+}
+"""What matters most, a row an arm."""
+
+TELLING = ("ar", "auto", "specvlm", "sd", "")
+"""What names of arms begin with, the most telling first."""
+MOST_SHOWN = 3
+
 
 def report_html(runs: Sequence[Run]) -> str:
     """One section a run; of several, first what they differ in and their figures side by side. Errors: OptionError."""
-    environment = new_environment()
-    environment.filters |= {"share": share, "times": times}
-    template = environment.from_string(
-        files("specvlm.evals.reporting").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    sections = [_section(run) for run in runs]
+    side_by_side = shlex.join(["specvlm", "report", *(run.name for run in runs), "--html", "report.html"])
+    command = side_by_side if len(runs) > 1 else sections[0]["command"]
+    return render(
+        "report.html", command=command, runs=sections, differences=differences(runs), share=share, times=times
     )
-    return template.render(runs=[_section(run) for run in runs], differences=differences(runs))
-
-
-def new_environment() -> Any:
-    """Where templates are filled in. Errors: OptionError if jinja2 isn't installed."""
-    try:
-        import jinja2
-    except ImportError:
-        raise OptionError("reports are laid out by jinja2: pip install 'specvlm[eval]'") from None
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -58,7 +69,12 @@ def _section(run: Run) -> dict[str, Any]:
                 "name": name,
                 "options": {key: value for key, value in setting["options"].items() if value not in (None, [], "")},
                 "arms": arms,
-                "figures": figures(arms),
+                "words": {arm: words(arm) for arm in arms},
+                "headline": _headline(arms),
+                "summary": [[show(arm, found) for show in SUMMARY.values()] for arm, found in arms.items()],
+                "shown": [0, *(1 + list(arms).index(arm) for arm in shown(arms))],
+                "figures": [[title, *values] for title, values in figures(arms).items()],
+                "key": [row for row, title in enumerate(figures(arms)) if "speedup" in title],
                 "notes": notes(arms),
                 "lossless": metrics["settings"][name]["lossless"],
                 "plots": _plots(arms, by_arm),
@@ -69,8 +85,10 @@ def _section(run: Run) -> dict[str, Any]:
     sessions = run.config["sessions"]
     return {
         "name": run.name,
+        "command": command_of(run.config["asked"], run.name),
+        "summary_head": list(SUMMARY),
         "asked": run.config["asked"],
-        "models": {role: model for role, model in run.config["asked"]["models"].items() if model is not None},
+        "models": {role: model for role, model in run.config["asked"]["models"].items() if model not in (None, "auto")},
         "sessions": sessions,
         "mixed": [what for what in ("machine", "versions") if any(s[what] != sessions[0][what] for s in sessions)],
         "metrics": metrics,
@@ -78,21 +96,41 @@ def _section(run: Run) -> dict[str, Any]:
     }
 
 
-def _plots(arms: dict[str, Any], by_arm: dict[str, dict[str, Any]]) -> list[str]:
-    """As data URIs, so that nothing in one picture meets anything in another. None without matplotlib."""
+def _headline(arms: Mapping[str, Arm]) -> Headline:
+    """Of a setting whose arms have answers."""
+    best = fastest([{"arm": name, **arm} for name, arm in arms.items()])
+    others = [arm for name, arm in arms.items() if name != "ar" and arm["identical"] is not None]
+    compared = sum(arm["num_answers"] for arm in others)
+    return headline(words(best["arm"]) if best else "", best, compared, compared - sum(a["identical"] for a in others))
+
+
+def shown(arms: Iterable[str]) -> list[str]:
+    """Arms that a telephone has room for, side by side: stock generate, and what this is about."""
+    first = sorted(arms, key=lambda arm: next(n for n, name in enumerate(TELLING) if arm.startswith(name)))
+    return first[:MOST_SHOWN]
+
+
+def _plots(arms: dict[str, Any], by_arm: dict[str, dict[str, Any]]) -> list[Picture]:
+    """None without matplotlib."""
     drafting = {name: arm for name, arm in arms.items() if arm["accepted_per_depth"]}
     fast = {name: arm for name, arm in arms.items() if arm["decode_speedup"] is not None and name != "ar"}
     points = {
         arm: [(r["tokens"], r["decode_speedup"]) for r in by_arm[arm].values() if r["decode_speedup"] is not None]
         for arm in fast
     }
+    drawn: dict[str, Callable[[Theme], str]] = {}
+    if fast:
+        drawn["How many times as fast as stock generate each arm is"] = partial(plots.speedups, fast)
+    if arms:
+        drawn["Where the seconds of an answer go, by arm"] = partial(plots.phases, arms)
+    if fast:
+        drawn["The decode speedup of each answer by its length"] = partial(plots.answers, points)
+    if drafting:
+        drawn["The share of rounds in which guesses were accepted, by depth"] = partial(plots.acceptance, drafting)
     try:
-        drawn = [plots.phases(arms)] if arms else []
-        drawn += [plots.speedups(fast), plots.answers(points)] if fast else []
-        drawn += [plots.acceptance(drafting)] if drafting else []
+        return [Picture.of_svgs(alt, draw(LIGHT), draw(DARK)) for alt, draw in drawn.items()]
     except OptionError:
         return []
-    return ["data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode() for svg in drawn]
 
 
 def _samples(by_arm: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any, final
 
-from specvlm.drawing import COLOURS, GREY, as_png, as_svg, new_figure
+from specvlm.drawing import DARK, LIGHT, THEMES, Theme, as_png, as_svg, label_ends, new_figure
 from specvlm.errors import OptionError
 from specvlm.pruning.base import Number
 
 Point = Mapping[str, Any]
-Draw = Callable[[Any], None]
+Draw = Callable[[Any, Theme], None]
 """Draws one panel, an Axes of matplotlib."""
 Lines = dict[str, list[tuple[Number, Number]]]
 """Points by the name of their line."""
 
-COLUMNS, WIDTH, HEIGHT = 2, 4.4, 3.1
+COLUMNS, WIDTH, HEIGHT = 2, 5.0, 3.1
 """Panels side by side, and the inches of each."""
 MARKERS = "osD^vPX*"
 ACCEPTANCE, DECODING = "mean acceptance length", "decode speedup"
@@ -27,12 +26,14 @@ FIGURES = {"mean_acceptance_length": ACCEPTANCE, "decode_speedup": DECODING}
 @final
 @dataclass(frozen=True)
 class Picture:
-    """A figure in the two forms that are kept: in the report, and beside it."""
+    """A figure in the forms that are kept: `panels` in the report, each an SVG on a light ground and on a dark one, and
+    all of them as a PNG, on both grounds, beside it."""
 
     name: str
     caption: str
-    svg: str
+    panels: tuple[tuple[str, str], ...]
     png: bytes
+    dark_png: bytes
 
 
 def pictures(metrics: Mapping[str, Any]) -> list[Picture]:
@@ -117,18 +118,22 @@ def over_time(points: Sequence[Point]) -> Panels:
 
 
 def _steps(title: str, points: Sequence[Point], attention: Sequence[Number]) -> Draw:
-    def draw(axes: Any) -> None:
+    def draw(axes: Any, theme: Theme) -> None:
+        labels = []
         if attention:
-            axes.stairs(attention, _edges(attention), fill=True, color="#dddddd", label="attention")
-        for colour, point in zip(cycle(COLOURS), points, strict=False):
-            kept = point["kept_over_time"]
-            axes.stairs(kept, _edges(kept), color=colour, linewidth=1.8, label=f"ratio {point['ratio']:g}")
-        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+            axes.stairs(attention, _edges(attention), fill=True, color=theme.line)
+            labels.append((1.0, float(attention[-1]), "attention", theme.faint))
+        for number, point in enumerate(points):
+            kept, colour = point["kept_over_time"], theme.colour(number)
+            axes.stairs(kept, _edges(kept), color=colour, linewidth=1.6)
+            labels.append((1.0, float(kept[-1]), f"{point['ratio']:g} pruned", colour))
+        axes.axhline(1, color=theme.faint, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("time in the video")
         axes.set_ylabel("relative to even")
         axes.set_title(title)
+        label_ends(axes, labels)
 
     return draw
 
@@ -138,16 +143,20 @@ def _edges(amounts: Sequence[Number]) -> list[float]:
 
 
 def _lines(figure: str, title: str, lines: Lines, along: str) -> Draw:
-    def draw(axes: Any) -> None:
-        for colour, marker, (name, line) in zip(cycle(COLOURS), cycle(MARKERS), lines.items(), strict=False):
-            style = {"color": GREY, "linestyle": "--"} if name == "plain" else {"color": colour}
-            axes.plot(*zip(*line, strict=True), marker=marker, markersize=5, label=name, **style)
-        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+    def draw(axes: Any, theme: Theme) -> None:
+        labels = []
+        for number, (name, line) in enumerate(lines.items()):
+            colour = theme.faint if name == "plain" else theme.colour(number)
+            style = {"linestyle": "--"} if name == "plain" else {}
+            axes.plot(*zip(*line, strict=True), marker=MARKERS[number % 8], markersize=4.5, color=colour, **style)
+            labels.append((*map(float, line[-1]), name, colour))
+        axes.axhline(1, color=theme.faint, linewidth=0.8, linestyle=":")
         places = sorted({place for line in lines.values() for place, _ in line})
         axes.set_xticks(places, [f"{place:g}" for place in places], rotation=45)  # 0.9 and 0.95 are neighbours
         axes.set_xlabel(along)
         axes.set_ylabel(FIGURES[figure])
         axes.set_title(title)
+        label_ends(axes, labels)
 
     return draw
 
@@ -176,17 +185,20 @@ def _place(point: Point) -> str:
 
 def _picture(name: str, caption: str, panels: Sequence[Draw]) -> Picture:
     """Errors: OptionError without matplotlib."""
+    each = tuple((_panel(draw, LIGHT), _panel(draw, DARK)) for draw in panels)
+    return Picture(name, caption, each, *(_together(panels, theme) for theme in THEMES))
+
+
+def _panel(draw: Draw, theme: Theme) -> str:
+    with new_figure(WIDTH, HEIGHT, theme) as figure:
+        draw(figure.add_subplot(), theme)
+        return as_svg(figure)
+
+
+def _together(panels: Sequence[Draw], theme: Theme) -> bytes:
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with new_figure(WIDTH * columns, HEIGHT * rows + 0.5) as figure:
-        legend: dict[str, Any] = {}
+    with new_figure(WIDTH * columns, HEIGHT * rows, theme) as figure:
         for number, draw in enumerate(panels, start=1):
-            axes = figure.add_subplot(rows, columns, number)
-            draw(axes)
-            handles, labels = axes.get_legend_handles_labels()
-            legend |= {str(label): handle for label, handle in zip(labels, handles, strict=True)}
-        ncols = 2 if columns == 1 else 4
-        figure.legend(
-            list(legend.values()), list(legend), loc="outside lower center", ncols=ncols, frameon=False, fontsize=9
-        )
-        return Picture(name, caption, as_svg(figure), as_png(figure))
+            draw(figure.add_subplot(rows, columns, number), theme)
+        return as_png(figure)

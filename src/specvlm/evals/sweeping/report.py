@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
+from specvlm import pages
+from specvlm.comparing.headline import Headline, fastest, headline
 from specvlm.evals.reporting.figures import DEFINITIONS, times
-from specvlm.evals.reporting.report import new_environment
+from specvlm.evals.reporting.repeating import command_of
 from specvlm.evals.run_folder import Run
 from specvlm.evals.sweeping.plots import Picture
+from specvlm.pages import render
 
 COLUMNS = {
     "frames": lambda point: "" if point["frames"] is None else str(point["frames"]),
@@ -26,6 +27,8 @@ COLUMNS = {
 }
 NAMING = ("frames", "tree", "pruner", "ratio")
 """The columns that say which point it is."""
+WIDE = ("kept", "stage I", "identical")
+"""Those that a telephone has no room for."""
 
 NOTES = (
     *DEFINITIONS,
@@ -56,23 +59,48 @@ def rows(metrics: Mapping[str, Any]) -> list[tuple[bool, dict[str, str]]]:
 
 def sweep_html(run: Run, metrics: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     """Errors: OptionError."""
-    template = new_environment().from_string(
-        files("specvlm.evals.sweeping").joinpath("sweep.html.jinja").read_text(encoding="utf-8")
-    )
     different = [(group, found) for group, of in metrics["lossless"].items() for found in of["different"]]
-    return template.render(
+    told = rows(metrics)
+    head = list(told[0][1]) if told else []
+    return render(
+        "sweep.html",
+        command=command_of(run.config["asked"], run.name),
         name=run.name,
         asked=run.config["asked"],
         sessions=run.config["sessions"],
         metrics=metrics,
+        headline=_headline(metrics),
         compared=sum(of["compared"] for of in metrics["lossless"].values()),
         different=different,
-        naming=NAMING,
-        rows=rows(metrics),
+        rows=told,
+        head=head,
+        cells=[list(row.values()) for _, row in told],
+        best=[number for number, (best, _) in enumerate(told) if best],
+        texts=[number for number, column in enumerate(head) if column in NAMING],
+        narrow=[number for number, column in enumerate(head) if column not in WIDE and not _alike(told, column)],
         notes=NOTES,
-        pictures=[(picture, _uri(picture.svg)) for picture in pictures],
+        pictures=[(each, [pages.Picture.of_svgs(each.caption, *svgs) for svgs in each.panels]) for each in pictures],
     )
 
 
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _alike(told: Sequence[tuple[bool, Mapping[str, str]]], column: str) -> bool:
+    """Whether a column says the same of all points that it says something of."""
+    return len({row[column] for _, row in told if row[column]}) < 2
+
+
+def _headline(metrics: Mapping[str, Any]) -> Headline:
+    """Of the fastest point; what is lost, over all points."""
+    points = [point for point in metrics["points"] if point["num_answers"]]
+    others = [point for point in points if point["arm"] != "ar" and point["identical"] is not None]
+    compared = sum(point["num_answers"] for point in others)
+    best = fastest(points)
+    return headline(_named(best) if best else "", best, compared, compared - sum(p["identical"] for p in others))
+
+
+def _named(point: Mapping[str, Any]) -> str:
+    """A point in words."""
+    frames = "" if point["frames"] is None else f", {point['frames']} frames"
+    tree = "planned trees" if point["tree"] == "auto" else f"tree {point['tree']}"
+    if point["pruner"] is None:
+        return f"plain speculation, {tree}{frames}"
+    return f"{point['pruner']} at {point['ratio']:g}, {tree}{frames}"

@@ -10,7 +10,6 @@ from specvlm.comparing.telling import told
 from specvlm.evals.digests import require_unchanged
 from specvlm.evals.evaluate import Record
 from specvlm.evals.experiment import Experiment, session
-from specvlm.evals.reporting.report import new_environment
 from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
 from specvlm.evals.sweeping.engine import compared
@@ -36,7 +35,6 @@ def carry_out(
     """As `Experiment.carry_out`, with the metrics, the report and the pictures of a sweep. Errors: OptionError."""
     out = Path(out).expanduser()
     task = experiment.task_in(out)
-    new_environment()  # a library that is missing shall be missed now
     with open_run(out, experiment.asked(), session(), experiment.grows()) as folder:
         require_own_folder(out / PLOTS)
         samples = task.samples(experiment.num_samples, experiment.order_seed)
@@ -58,6 +56,7 @@ def carry_out(
             folder.write(REPORT, sweep_html(finished, metrics, drawn))
             for picture in drawn:
                 write_whole(inside(out / PLOTS, f"{picture.name}.png"), picture.png)
+                write_whole(inside(out / PLOTS, f"{picture.name}-dark.png"), picture.dark_png)
         except Exception as error:  # noqa: BLE001  # as above
             on_note(f"{REPORT} couldn't be written: {told(error)}")
     return finished

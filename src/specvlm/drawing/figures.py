@@ -1,4 +1,4 @@
-"""Drawing: the one look of all plots and pictures, and how matplotlib is asked for them."""
+"""How matplotlib is asked for a picture, and what it is kept as."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from specvlm.drawing.themes import LIGHT, Theme
 from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999", "#000000")
-"""Okabe and Ito's, which colour-blind readers tell apart too."""
-SHADES = (
-    *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),
-    *("#cc6677", "#882255", "#aa4499", "#661100", "#6699cc", "#888888"),
-)
-"""Tol's twelve, for phases."""
-GREY = "#888888"
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -28,10 +21,11 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titlesize": 10,
     "svg.fonttype": "none",
     "svg.hashsalt": "specvlm",  # the same picture gives the same file
 }
-DPI = 120
+DPI = 200
 
 
 def require() -> None:
@@ -43,7 +37,7 @@ def require() -> None:
 
 
 @contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float, theme: Theme = LIGHT) -> Iterator[Figure]:
     """An empty figure of so many inches, in our style within the block: save it there. Errors: OptionError.
 
     Letters that its font lacks (of Chinese, say) are drawn as boxes.
@@ -52,9 +46,16 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(STYLE | _colours(theme)), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield Figure(figsize=(width, height), layout="constrained")
+
+
+def _colours(theme: Theme) -> dict[Any, Any]:
+    grounds = ("figure.facecolor", "axes.facecolor")
+    inks = ("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor")
+    lines = ("axes.edgecolor", "xtick.color", "ytick.color")
+    return dict.fromkeys(grounds, theme.ground) | dict.fromkeys(inks, theme.ink) | dict.fromkeys(lines, theme.faint)
 
 
 def as_svg(figure: Figure) -> str:

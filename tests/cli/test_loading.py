@@ -68,8 +68,6 @@ def test_they_answer(run: Callable, film: Path, small: list):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("--target-quantization", "q4"), "target_kwargs: a quantisation is named nf4, int8, float8"),
-        (("--draft-dtype", "int4"), "dtype must be one of"),
         (("--device", "cpu", "--device-map", "auto"), "both say where: give one"),
         (("--device", "cuda:63"), "device='cuda:63': torch finds"),
         (("--target", "nobody/nothing"), "HF_HUB_OFFLINE"),
@@ -79,6 +77,19 @@ def test_what_is_wrong_is_one_line(run: Callable, film: Path, small: list, given
     result = run("generate", film, "what?", *small, *given)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "choices"),
+    [
+        (("--target-quantization", "q4"), ("nf4", "int8", "float8")),
+        (("--draft-dtype", "int4"), ("float32", "bfloat16")),
+    ],
+)
+def test_what_is_no_choice_is_told_with_the_choices(run: Callable, film: Path, given: tuple, choices: tuple):
+    result = run("generate", film, "what?", *given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert all(choice in result.stderr for choice in choices)
 
 
 @pytest.mark.parametrize("command", ["demo", "bench"])

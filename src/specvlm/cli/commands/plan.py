@@ -156,7 +156,8 @@ def _weigh(context: int, models: Models, out: Console) -> dict[str, Any]:
         table.add_row(row["role"], dtype, gib(row["weight_bytes"]), gib(row["cache_bytes"]), str(row["device_map"]))
     out.print(table)
     free = [f"{gib(gpu.free)} on cuda:{gpu.index} ({gpu.name})" for gpu in survey.memory.gpus]
-    out.print(f"Free: {', '.join([*free, f'{gib(survey.memory.ram)} of RAM'])}.\nDevice: {placed.reason}.")
+    free += [] if survey.memory.ram is None else [f"{gib(survey.memory.ram)} of RAM"]
+    out.print(f"Free: {', '.join(free) or 'nobody knows'}.\nDevice: {placed.reason}.")
     survey.require_room()
     return {"models": rows, "device": placed.reason, "free_ram_bytes": survey.memory.ram, "context": context}
 

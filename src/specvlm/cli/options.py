@@ -90,12 +90,12 @@ def _option(name: str, kind: Any, default: Any, panel: str, help_text: str, **ex
     )
 
 
-APART = {
-    "dtype": "Its dtype, if not --dtype.",
-    "device_map": "Where it goes, if not where --device or --device-map says.",
-    "attn": "Its attention, if not --attn.",
-    "revision": "The branch, tag or commit of its Hub repository.",
-    "quantization": "Its weights quantised as they are read: `nf4`, `int8` or `float8`.",
+APART: dict[str, tuple[Any, str]] = {
+    "dtype": (Dtype, "Its dtype, if not --dtype."),
+    "device_map": (str, "Where it goes, if not where --device or --device-map says."),
+    "attn": (str, "Its attention, if not --attn."),
+    "revision": (str, "The branch, tag or commit of its Hub repository."),
+    "quantization": (Literal["nf4", "int8", "float8"], "Its weights quantised as they are read."),
 }
 """What can be said of the target and of the draft apart, as `--target-dtype` and `--draft-dtype`."""
 
@@ -131,8 +131,8 @@ class Models(Bundle):
         _option("compile", Beforehand, "auto", "Loading", BEFOREHAND),
         _option("threads", int, None, "Loading", "CPU threads (default: as PyTorch thinks best).", min=1),
         *(
-            _option(f"{role}_{name}", str, None, f"The {role} apart", help_text)
-            for role in ("target", "draft") for name, help_text in APART.items()
+            _option(f"{role}_{name}", kind, None, f"The {role} apart", help_text)
+            for role in ("target", "draft") for name, (kind, help_text) in APART.items()
         ),
     )  # fmt: skip
 

@@ -13,7 +13,10 @@ from specvlm.evals.sample import Sample
 from specvlm.evals.settings import Setting
 from specvlm.pipeline import SpecVLM
 
-SETTING = Setting(Options(num_frames=4, max_new_tokens=8, pruning_ratio=0.5))
+ARMS = ("ar", "sd", "specvlm")
+"""None that learns: what an actor has learnt no other one knows."""
+
+SETTING = Setting(Options(num_frames=4, max_new_tokens=8, pruning_ratio=0.5), ARMS)
 NUM_SAMPLES = 6
 
 

@@ -85,7 +85,7 @@ def test_a_stale_draft_cache_costs_acceptance_and_nothing_else(monkeypatch: pyte
 
 def test_a_draft_mask_without_branches_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's code: nodes of the deeper levels see their siblings, so that a perfect draft is no longer perfect."""
-    monkeypatch.setattr(growing, "flags", lambda rows: torch.ones(len(rows), len(rows[-1]), dtype=torch.bool))
+    monkeypatch.setattr(growing, "flags", lambda rows, real=growing.flags: torch.ones_like(real(rows)))
     assert differences("twin") == 0
     assert any(answer.stats.accepted_per_depth != [5] * 5 for answer in answers("twin"))
 

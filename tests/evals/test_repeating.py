@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from specvlm.answering.options import Options
+from specvlm.comparing.compare import ARMS
 from specvlm.evals.experiment import Experiment
 from specvlm.evals.reporting.repeating import command_of
 from specvlm.evals.settings import Setting
@@ -19,7 +20,7 @@ def words(options: Options, **asked) -> list[str]:
 
 
 def test_what_is_usual_is_left_out():
-    assert words(Options()) == ["specvlm", "eval", "--task", "pocket", "--arms", "ar,sd,specvlm", "--out", "a run"]
+    assert words(Options()) == ["specvlm", "eval", "--task", "pocket", "--arms", ",".join(ARMS), "--out", "a run"]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,13 @@ def test_models_and_samples():
     asked = {"models": {"target": "a/b", "draft": None, "dtype": "auto"}, "num_samples": 3, "order_seed": 1}
     told = words(Options(), task_options={"subsets": ("x", "y"), "data": ""}, **asked)
     assert told[2:-4] == shlex.split("--task pocket --subset x --subset y --num-samples 3 --order-seed 1 --target a/b")
+
+
+def test_models_loaded_apart():
+    apart = {"target_kwargs": {"dtype": "bfloat16"}, "draft_kwargs": {"quantization_config": "int8"}}
+    told = words(Options(), models={"target": "a/b", **apart})
+    assert told[4:8] == shlex.split("--target a/b --target-dtype bfloat16")
+    assert told[8:10] == shlex.split("--draft-quantization int8")
 
 
 def test_a_sweeps_axes_follow_from_its_points():

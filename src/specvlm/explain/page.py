@@ -68,7 +68,7 @@ def _share(explanation: Explanation) -> str:
 def _settings(explanation: Explanation) -> list[tuple[str, str]]:
     """What answered, and how it was asked to."""
     options, stats = explanation.options, explanation.generation.stats
-    planned = options.plan == "auto"
+    planned = options.planned
     chosen = ", as the plan chose" if planned and options.pruning_ratio is None else ""
     ratio = 1 - stats.num_kept / stats.num_video_tokens if stats.num_video_tokens else 0.0
     tree = options.tree if isinstance(options.tree, str) else "given as paths"

@@ -17,6 +17,8 @@ OF_THE_GRID = ("tree", "plan", "num_frames")
 """What a sweep puts in the place of an answer's own options."""
 TASK_NAMES = {"name": "task", "subsets": "subset"}
 """What of a task the command line calls otherwise."""
+KEYWORDS = {"quantization_config": "quantization"}
+"""What of a model the command line calls otherwise."""
 
 Asked = Mapping[str, Any]
 Words = Iterator[str]
@@ -34,7 +36,11 @@ def _common(asked: Asked) -> Words:
     for name, value in asked["task"].items():
         yield from _flag(str(TASK_NAMES.get(name, name)), value)
     for name, value in asked["models"].items():
-        if value != "auto":
+        if isinstance(value, Mapping):  # of the target apart, or of the draft
+            role = name.removesuffix("_kwargs")
+            for key, each in value.items():
+                yield from _flag(f"{role}_{KEYWORDS.get(key, key)}", each)
+        elif value != "auto":
             yield from _flag(name, value)
 
 
@@ -83,5 +89,5 @@ def _flag(name: str, value: Any) -> Words:
         for each in value:
             if isinstance(each, str):
                 yield from (f"--{name}", each)
-    elif not isinstance(value, Mapping):
+    else:
         yield from (f"--{name}", str(value))

@@ -71,7 +71,8 @@ def _settings(explanation: Explanation) -> list[tuple[str, str]]:
     planned = options.planned
     chosen = ", as the plan chose" if planned and options.pruning_ratio is None else ""
     ratio = 1 - stats.num_kept / stats.num_video_tokens if stats.num_video_tokens else 0.0
-    tree = options.tree if isinstance(options.tree, str) else "given as paths"
+    tree = options.tree or "dynamic"
+    tree = tree if isinstance(tree, str) else "given as paths"
     unseen = f"{stats.num_video_tokens - stats.num_kept} of {stats.num_video_tokens} video tokens"
     return [
         ("target", f"{explanation.target} in {explanation.dtype}, on {explanation.processor}"),

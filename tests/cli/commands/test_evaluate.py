@@ -41,7 +41,7 @@ def test_a_run_is_a_folder(evaluated: Callable) -> None:
     assert result.stdout.count("plain speculation  ") >= 2  # a row in each table
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert str(out / "report.html") in result.stdout.replace("\n", "")
-    assert result.stderr.splitlines() == ["eval: 0 of 9 answers", "eval: 9 of 9 answers"]
+    assert result.stderr.splitlines() == ["eval: 0 of 12 answers", "eval: 12 of 12 answers"]
     run = read_run(out)
     assert [(record["sample"], record["arm"]) for record in run.records] == [
         (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm", "auto")
@@ -123,22 +123,22 @@ def test_a_run_is_extended_killed_and_extended_again(evaluated: Callable) -> Non
     first = (out / "results.jsonl").read_bytes()
     result, _ = evaluated("--num-samples", 2)
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[0] == "eval: 0 of 3 answers"
+    assert result.stderr.splitlines()[0] == "eval: 0 of 4 answers"
     lines = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
-    assert b"".join(lines[:3]) == first
-    (out / "results.jsonl").write_bytes(b"".join(lines[:4]) + lines[4][:50])
+    assert b"".join(lines[:4]) == first
+    (out / "results.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:50])
     result, _ = evaluated()  # all there are
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[0] == "eval: 0 of 5 answers"
+    assert result.stderr.splitlines()[0] == "eval: 0 of 7 answers"
     again = (out / "results.jsonl").read_bytes().splitlines(keepends=True)
-    assert again[:4] == lines[:4]
+    assert again[:5] == lines[:5]
     assert [(json.loads(line)["sample"], json.loads(line)["arm"]) for line in again] == [
-        (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm")
+        (str(sample), arm) for sample in range(3) for arm in ("ar", "sd", "specvlm", "auto")
     ]
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["num_samples"] == 3
     assert {found["num_answers"] for found in metrics["settings"]["default"]["arms"].values()} == {3}
-    assert [found["identical"] for found in metrics["settings"]["default"]["arms"].values()] == [3, 3, 3]
+    assert [found["identical"] for found in metrics["settings"]["default"]["arms"].values()] == [3, 3, 3, 3]
     assert read_run(out).config["asked"]["task"]["num_samples"] is None
     result, _ = evaluated("--num-samples", 2)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
@@ -499,7 +499,7 @@ def test_records_that_are_taken_away_end_the_command(
     result, _ = evaluated()
     assert (result.exit_code, result.stdout) == (2, "")
     begun, error = result.stderr.splitlines()
-    assert begun == "eval: 0 of 9 answers"
+    assert begun == "eval: 0 of 12 answers"
     assert "results.jsonl is gone" in error
 
 

@@ -14,7 +14,7 @@ import torch
 
 import specvlm
 import tiny
-from specvlm.bench.showing.race import HELD, WATCHABLE, Lane, Race, measure, svg
+from specvlm.bench.showing.race import HELD, WATCHABLE, Lane, Race, measure, middle, svg
 
 PICTURES = Path(__file__).parents[3] / "docs" / "pictures"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -83,6 +83,12 @@ def test_what_is_measured_is_what_was_answered_in_order():
         assert lane.pieces[0][0] > 0
         assert all(earlier <= later for (earlier, _), (later, _) in pairwise(lane.pieces))
     assert len(raced.lanes[0].pieces) > len(raced.lanes[1].pieces)
+
+
+def test_no_lane_is_a_lucky_run():
+    lanes = [Lane("ar", ((seconds, "a"),)) for seconds in (5.0, 1.0, 3.0, 2.0)]
+    assert middle(lanes[:3]).seconds == 3.0
+    assert middle(lanes).seconds == 3.0
 
 
 def test_the_published_race_is_drawn_from_the_published_record():

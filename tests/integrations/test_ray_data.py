@@ -27,6 +27,7 @@ from evals.records import answered
 from integrations import mortal
 from integrations.ray_jobs import NUM_SAMPLES, SETTING, jobs, load_from
 from specvlm.cli import app
+from specvlm.comparing.compare import ARMS
 from specvlm.errors import ModelError, OptionError
 from specvlm.evals.evaluate import Job, Record
 from specvlm.evals.run_folder import read_run
@@ -172,7 +173,7 @@ class TestOnARunningCluster:
         told = CliRunner().invoke(app, ["eval", *map(str, (*models, *data, *how))])
         assert told.exit_code == 0, told.output
         records = read_run(tmp_path).records
-        assert [(record["arm"], record["error"]) for record in records] == [(arm, None) for arm in SETTING.arms]
+        assert [(record["arm"], record["error"]) for record in records] == [(arm, None) for arm in ARMS]
         assert (tmp_path / "report.html").exists()
 
     @pytest.mark.parametrize("part", [1.0, 0.5])

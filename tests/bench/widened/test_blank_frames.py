@@ -222,9 +222,10 @@ def test_a_widened_pair_still_has_one_tower_and_drafts_as_well(family, tmp_path)
     pairs = [specvlm.load(*(each(family, role, torch.float32) for role in pocket.ROLES)) for each in (small, wide)]
     assert all(vlm.pair.one_tower for vlm in pairs)
     frames, side = short_film(2, 16), eyes_of(pairs[0].target).side
-    options: dict[str, Any] = {"pruning_ratio": 0.0, "max_new_tokens": 40}
-    right = pairs[0].generate(frames, QUESTION, **options)
-    answer = pairs[1].generate(long_film(frames, 32, side), QUESTION, **options)
+    options: dict[str, Any] = {"pruning_ratio": 0.0, "max_new_tokens": 40, "plan": "fixed"}
+    short, long = (Video(each, comment=pocket.SIGNED) for each in (frames, long_film(frames, 32, side)))
+    right = pairs[0].generate(short, QUESTION, **options)
+    answer = pairs[1].generate(long, QUESTION, **options)
     assert answer.token_ids == right.token_ids
     assert answer.stats.num_rounds <= right.stats.num_rounds + 1
 

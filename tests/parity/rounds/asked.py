@@ -16,7 +16,7 @@ from specvlm.video import Video
 QUESTION = "what happens?"
 
 TREES: dict[str, dict[str, Any]] = {
-    "dynamic": {},
+    "dynamic": {"tree": "dynamic"},
     "wide": {"depth": 4, "width": 4, "num_nodes": 20},
     "narrow": {"depth": 7, "width": 1},
     "level": {"depth": 1, "width": 6},

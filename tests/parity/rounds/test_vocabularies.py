@@ -28,7 +28,8 @@ def test_padded_vocabularies(same: Same, family: str, mine: int, theirs: int) ->
     for decoding in ("greedy", "nucleus"):
         asked = {"max_new_tokens": 12, **DECODINGS[decoding]}
         right = vlm.autoregressive(film(1), QUESTION, **asked)
-        for tree in ({}, {"tree": "paper"}, {"depth": 2, "width": 400, "num_nodes": 30}, {"tree": ((0,), (340,))}):
+        wider = {"depth": 2, "width": 400, "num_nodes": 30}
+        for tree in ({"tree": "dynamic"}, {"tree": "paper"}, wider, {"tree": ((0,), (340,))}):
             device, host = (
                 same(vlm, film(1), QUESTION, right=right, rounds=rounds, **asked, **tree)
                 for rounds in ("device", "host")

@@ -28,6 +28,7 @@ from specvlm import video
 from specvlm.bench.widened.blindness import Detector, separate
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, load_family
+from specvlm.pocket import SIGNED
 from specvlm.pocket.recipe.data import Grain
 from specvlm.pocket.world import make_scene, render
 from specvlm.video import Video
@@ -97,10 +98,11 @@ def num_frames_of(family: Family, num_video_tokens: int) -> int:
 
 
 def write_mp4(frames: Iterable[UInt8[np.ndarray, "S S 3"]], path: Path | str, fps: int = FPS) -> None:
-    """Write frames of an even size as H.264 in yuv420p."""
+    """Write frames of an even size as H.264 in yuv420p, signed as a film of the pocket world."""
     frames = iter(frames)
     first = next(frames)
     with av.open(str(path), "w") as container:
+        container.metadata["comment"] = SIGNED
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"

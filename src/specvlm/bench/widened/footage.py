@@ -22,6 +22,7 @@ from specvlm.pipeline import SpecVLM
 from specvlm.pocket.film import write_mp4
 from specvlm.pocket.language import describe
 from specvlm.pocket.world import NATIVE_SIZE, make_scene, render
+from specvlm.video import Video
 
 QUESTION = "Describe the video in detail."
 
@@ -66,7 +67,7 @@ def shoot(vlm: SpecVLM, folder: Path, video_tokens: int, new_tokens: int, *, bla
 def num_video_tokens(vlm: SpecVLM, num_frames: int) -> int:
     """Of a film of so many frames."""
     frames = np.zeros((num_frames, NATIVE_SIZE, NATIVE_SIZE, 3), np.uint8)
-    return vlm.prepare(frames, QUESTION, Options(), Stats()).num_video_tokens
+    return vlm.prepare(Video(frames, comment=pocket.SIGNED), QUESTION, Options(), Stats()).num_video_tokens
 
 
 def choose_film(vlm: SpecVLM, new_tokens: int) -> int:

@@ -165,7 +165,7 @@ def show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
     if metrics["num_broken"]:
         warn(f"{metrics['num_broken']} of {metrics['num_samples']} samples are broken and were left out")
     if (run.path / REPORT).exists():
-        out.print(f"Report: {run.path / REPORT}")
+        out.print(f"Report: {run.path / REPORT}", soft_wrap=True)
 
 
 def judge(run: Run, metrics: dict[str, Any]) -> None:

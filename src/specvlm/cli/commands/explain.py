@@ -60,4 +60,6 @@ def explain(
         for name, picture in pictures(explanation).items():
             written.append(inside(png, f"{name}.png"))
             write_whole(written[-1], picture)
-    console(stderr=False).print(f"{explanation.generation.text}\n\nWritten: {', '.join(map(str, written))}")
+    screen = console(stderr=False)
+    screen.print(f"{explanation.generation.text}\n")
+    screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)  # a path is whole, to be copied

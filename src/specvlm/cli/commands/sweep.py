@@ -166,7 +166,7 @@ def _show(run: Run, metrics: dict[str, Any], *, stderr: bool) -> None:
         out.print(below(tables, NOTES))
     for broken in metrics["broken"]:
         warn(f"{broken['sample']}, {broken['setting']}: {broken['error']}")
-    out.print(f"Report: {run.path / REPORT}\nPictures: {run.path / PLOTS}")
+    out.print(f"Report: {run.path / REPORT}\nPictures: {run.path / PLOTS}", soft_wrap=True)
 
 
 def _judge(run: Run, metrics: dict[str, Any]) -> None:

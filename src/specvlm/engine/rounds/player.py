@@ -28,26 +28,28 @@ def why_not(sequence: Sequence, drafter: Drafter) -> str | None:
     """What of an answer only the host can do, or None."""
     if not isinstance(drafter, ModelDrafter):
         return "there is no draft model"
+    if reason := why_never(sequence):  # before what is only so because of it
+        return reason
     if not isinstance(drafter.shape, (DynamicTree, TreeTemplate, RoundPlan)):
         return f"trees are a {type(drafter.shape).__name__}"
     if not (isinstance(sequence.cache, StackedCache) and isinstance(drafter.cache, StackedCache)):
         return UNFIT
     if sequence.cache.rows.device != drafter.cache.rows.device:
         return "the two models are on different devices"
-    return why_never(sequence)
+    return None
 
 
 def why_never(sequence: Sequence) -> str | None:
     """What of an answer only the host can do, whoever guesses, or None."""
     chooser = sequence.chooser
-    if not isinstance(sequence.cache, StackedCache):
-        return UNFIT
     if sequence.stopping.criterion is not None:
         return "stopping criteria look at the text"
     if chooser.doubt:
         return "what is too close to call is looked at again"
     name = keeps_to_the_host(chooser.processors or ())  # type: ignore[arg-type]  # generate's are a list
-    return None if name is None else f"{name} asks the host"
+    if name is not None:
+        return f"{name} asks the host"
+    return None if isinstance(sequence.cache, StackedCache) else UNFIT
 
 
 @final

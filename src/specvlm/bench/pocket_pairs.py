@@ -44,7 +44,7 @@ BEGIN, END = "<!-- {name} -->", "<!-- end of {name} -->"
 def film(scene: Scene, num_frames: int) -> Video:
     """Frames at the middles of `num_frames` equal parts of a film."""
     moments = (np.arange(num_frames) + 0.5) / num_frames
-    return Video(render(scene, moments), moments * FILM_SECONDS, FILM_SECONDS, FILM_FPS)
+    return Video(render(scene, moments), moments * FILM_SECONDS, FILM_SECONDS, FILM_FPS, comment=pocket.SIGNED)
 
 
 def film_after_codec(scene: Scene, num_frames: int) -> Video:

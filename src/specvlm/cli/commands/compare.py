@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,7 +57,9 @@ def compare(
     refuse_differences(comparison, vlm)
 
 
-def measure(vlm: SpecVLM, source: Any, question: str, options: Options, arms: list[str], repeats: int) -> Comparison:
+def measure(
+    vlm: SpecVLM, source: Any, question: str, options: Options, arms: Sequence[str], repeats: int
+) -> Comparison:
     """The library's comparison, with a line that tells what is running."""
     from specvlm.comparing.compare import compare as run
 

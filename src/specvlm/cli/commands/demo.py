@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from specvlm.pipeline import SpecVLM
 
 QUESTION = "Describe the video in detail."
-ARMS = ["ar", "sd", "specvlm", "auto"]
 
 
 def demo(
@@ -52,7 +51,7 @@ def demo(
 
             if film >= len(pocket.HELD_OUT):
                 raise OptionError(f"film must be below {len(pocket.HELD_OUT)}, not {film}")
-            from specvlm.comparing.compare import checked
+            from specvlm.comparing.compare import ARMS, checked
 
             checked(ARMS, repeats)
             target, draft = pocket.path(family, "target"), pocket.path(family, "draft")

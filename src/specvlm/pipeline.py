@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, final, overload
 from weakref import WeakSet
 
@@ -17,6 +18,7 @@ from specvlm import pocket
 from specvlm import video as videos
 from specvlm.answering import request
 from specvlm.answering.answer import Generation, answer, require_question, whole
+from specvlm.answering.feature_cache import FeatureCache, Reading
 from specvlm.answering.options import Options
 from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair, keep_one_tower
@@ -60,6 +62,7 @@ def load(
     target_kwargs: Mapping[str, Any] | None = None,
     draft_kwargs: Mapping[str, Any] | None = None,
     context: int | None = None,
+    feature_cache: FeatureCache | Path | str | None = None,
 ) -> SpecVLM:
     """Load a target and its draft.
 
@@ -77,7 +80,8 @@ def load(
     `token`, `max_memory` or `quantization_config` (also by name: "nf4", "int8", "float8"). `processor` is for model
     objects that came from no checkpoint. `compile`: what is done beforehand, so that rounds need less of Python:
     "graphs" (CUDA graphs), "inductor" (forwards are compiled too, in minutes, at the first answer), "none", or "auto":
-    graphs on CUDA. `context`: so many tokens, of a prompt and its answer, must fit beside the weights.
+    graphs on CUDA. `context`: so many tokens, of a prompt and its answer, must fit beside the weights. `feature_cache`:
+    a folder that keeps what was decoded and seen for any later day (`FeatureCache` has its size); None: nothing is.
 
     No code that a checkpoint brings is run, unless `trust_remote_code` is among its keywords. Errors: ModelError for a
     checkpoint that can't be loaded, lacks weights or holds some that its model has no place for, isn't supported, can't
@@ -95,6 +99,7 @@ def load(
         target_kwargs=target_kwargs,
         draft_kwargs=draft_kwargs,
         context=context,
+        feature_cache=feature_cache,
     ).load()
 
 
@@ -108,14 +113,21 @@ class Outlook:
     compile: str
     may_free: bool
     """Whether the draft is ours, and may give up a tower that the target has too."""
+    feature_cache: FeatureCache | None = None
 
     def load(self, on_model: Callable[[str], None] = lambda line: None) -> SpecVLM:
         """`on_model` is told in one line what is loaded next. Errors: ModelError, for what can't fit before anything is
         read; OptionError."""
         target, draft = self.survey.load(self.processor, on_model)
         if draft is None or draft == "self":
-            return SpecVLM(target, draft, placement=self.survey.placement)
-        vlm = SpecVLM(target, draft, compile=self.compile, placement=self.survey.placement)
+            return SpecVLM(target, draft, placement=self.survey.placement, feature_cache=self.feature_cache)
+        vlm = SpecVLM(
+            target,
+            draft,
+            compile=self.compile,
+            placement=self.survey.placement,
+            feature_cache=self.feature_cache,
+        )
         if vlm.pair.one_tower and self.may_free:
             keep_one_tower(target, draft)
         return vlm
@@ -128,6 +140,7 @@ def look(
     dtype: str | torch.dtype = "auto",
     processor: ProcessorMixin | None = None,
     compile: str = "auto",
+    feature_cache: FeatureCache | Path | str | None = None,
     **how: Any,
 ) -> Outlook:
     """What `load`, called with the same, finds out about a pair before it reads a weight: what it weighs, what is free
@@ -136,9 +149,10 @@ def look(
         draft = target if draft is None else draft
         dtype = "float32" if dtype == "auto" else dtype  # stored in half of that to be small, not to be fast
     require_compile(compile)  # before the models take their time
+    features = FeatureCache.of(feature_cache)
     partner = draft if draft is None or draft == "self" else _locate(draft, "draft")
     found = survey(_locate(target, "target"), partner, dtype=dtype, processor=processor, **how)
-    return Outlook(found, processor, compile, not isinstance(draft, nn.Module))
+    return Outlook(found, processor, compile, not isinstance(draft, nn.Module), features)
 
 
 def _tell_of_the_toy(target: Family) -> None:
@@ -156,11 +170,17 @@ class SpecVLM:
     """A target, a draft or none, and no state: any number of answers may be in flight, and none can see another."""
 
     def __init__(
-        self, target: Family, draft: Draft = None, *, compile: str = "auto", placement: Placement | None = None
+        self,
+        target: Family,
+        draft: Draft = None,
+        *,
+        compile: str = "auto",
+        placement: Placement | None = None,
+        feature_cache: FeatureCache | None = None,
     ) -> None:
-        """`compile` as in `load`; `placement` is where `load` has put the models, and why there. Errors: ModelError if
-        the two can't work together; OptionError."""
-        self.pair, self.placement = Pair.of(target, draft, compile), placement
+        """`compile` and `feature_cache` as in `load`; `placement` is where `load` has put the models, and why there.
+        Errors: ModelError if the two can't work together; OptionError."""
+        self.pair, self.placement, self.feature_cache = Pair.of(target, draft, compile), placement, feature_cache
 
     @property
     def target(self) -> Family:
@@ -249,7 +269,7 @@ class SpecVLM:
 
     def without_draft(self) -> SpecVLM:
         """The same target, decoding by itself."""
-        return SpecVLM(self.target)
+        return SpecVLM(self.target, feature_cache=self.feature_cache)
 
     def compare(
         self, video: Any, question: str, options: Options | None = None, *, repeats: int = 1, **overrides: Any
@@ -261,14 +281,24 @@ class SpecVLM:
     def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
         """A question about a video, tokenised, with the pixels that it is about. Errors: OptionError, VideoError."""
         require_question(question)
+
+        def read() -> Reading:
+            return self._read(video, question, options, stats)
+
+        cache = self.feature_cache
+        read_so = read() if cache is None else cache.prepare(self.target, video, question, options, stats, read)
+        if not read_so.signed:
+            _tell_of_the_toy(self.target)
+        return read_so.prompt
+
+    def _read(self, video: Any, question: str, options: Options, stats: Stats) -> Reading:
+        """From the sources themselves."""
         with stats.phase("decode_video"):
             sources = [source for source in (video, *options.more_videos) if source is not None]
             clips = [self.load_video(source, options) for source in sources]
             images = [videos.load_image(source) for source in options.images]
-        if images or any(clip.comment != pocket.SIGNED for clip in clips):
-            _tell_of_the_toy(self.target)
         with stats.phase("preprocess"):
-            return self.target.prepare(
+            prompt = self.target.prepare(
                 clips,
                 question,
                 images=images,
@@ -276,3 +306,5 @@ class SpecVLM:
                 system=options.system,
                 history=options.history,
             )
+        signed = not images and all(clip.comment == pocket.SIGNED for clip in clips)
+        return Reading(prompt, signed, tuple(f"{clip.name}: {clip.damage}" for clip in clips if clip.damage))

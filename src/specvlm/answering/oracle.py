@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.releases import refuse_wrong_chunks
+from specvlm.prompts.album import LateInputs
 from specvlm.prompts.prompt import Prompt
 
 TOKENS_ALONE = dict.fromkeys(
@@ -110,6 +112,9 @@ def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats,
     with stats.stopped():
         refuse_unless_comparable(target, prompt, options)
         target.decoder.warn_beyond(prompt.next_position)
+    if isinstance(prompt.model_inputs, LateInputs):
+        with stats.phase("preprocess"):  # to fetch pixels is no part of what stock does
+            prompt = replace(prompt, model_inputs=dict(prompt.model_inputs))
     with stats.phase("prefill_target"):
         tokens, reason = generate_stock(target, prompt, options, stats, **aids)
     stats.finish(len(tokens))

@@ -16,16 +16,16 @@ def opened(video: str) -> str | bytes:
     return sys.stdin.buffer.read() if video == "-" else video
 
 
-def look_at(source: str | bytes | None, options: Options, *questions: str) -> None:
+def look_at(source: str | bytes | None, options: Options, *questions: str, known: bool = False) -> None:
     """Errors: VideoError for what is no video or no picture, or has no clock for a rate; OptionError for what is no
-    question."""
+    question. Clips that are `known` to be some aren't looked at."""
     with waiting("Looking for the video"):
         from specvlm import video
 
-        for each in [source, *options.more_videos]:
+        for each in [] if known else [source, *options.more_videos]:
             if each is not None:
                 video.load(each, fps=options.fps, max_frames=1, source_fps=options.source_fps)
-        for each in options.images:
+        for each in [] if known else options.images:
             video.load_image(each)
         from specvlm.answering.answer import require_question  # behind the videos: it waits for transformers
 

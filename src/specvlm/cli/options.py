@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, final, get_args, get_origin, get_type_hints
@@ -23,6 +23,7 @@ from specvlm.cli.screen import bars, note, silence, waiting
 from specvlm.errors import OptionError, brief
 
 if TYPE_CHECKING:
+    from specvlm.answering.feature_cache import FeatureCache
     from specvlm.pipeline import Outlook, SpecVLM
 
 Json = Annotated[
@@ -169,9 +170,9 @@ class Models(Bundle):
             silence()
             return look(**self.how(), context=context)
 
-    def load(self, options: Options | None = None) -> SpecVLM:
+    def load(self, options: Options | None = None, feature_cache: FeatureCache | None = None) -> SpecVLM:
         """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
-        outlook = self.look()
+        outlook = replace(self.look(), feature_cache=feature_cache)
         import torch
 
         if self["threads"] is not None:
@@ -183,6 +184,37 @@ class Models(Bundle):
 
                 measure(vlm.pair, options)
         return vlm
+
+
+@final
+class Features(Bundle):
+    """Where what was decoded and seen is kept for another day, if it is."""
+
+    parameters = (
+        _option(
+            "feature_cache", str, None, "Loading",
+            "A folder that keeps what was decoded and seen of each video: no later run, of other questions too, needs to "
+            "do it again.",
+            metavar="DIR",
+        ),
+        _option(
+            "feature_cache_gb", float, None, "Loading",
+            "How large that folder may become; what was used least recently goes first (default: 20).",
+            metavar="GB",
+        ),
+    )  # fmt: skip
+
+    def cache(self) -> FeatureCache | None:
+        """Errors: OptionError."""
+        folder, size = self["feature_cache"], self["feature_cache_gb"]
+        if folder is None:
+            if size is not None:
+                raise OptionError("--feature-cache-gb is the size of a folder: name it with --feature-cache")
+            return None
+        with waiting("Loading"):
+            from specvlm.answering.feature_cache import DEFAULT_GB, FeatureCache
+
+            return FeatureCache(folder, DEFAULT_GB if size is None else size)
 
 
 MOMENT = 2**28

@@ -46,6 +46,8 @@ def loss(compared: int, different: int) -> str:
 
 def headline(name: str, best: Mapping[str, Any] | None, compared: int, different: int) -> Headline:
     """`best` is what `fastest` found, and `name` what people call it."""
+    if best is None and compared:
+        return Headline(f"What was gained from end to end isn't told; {loss(compared, different)}.", different == 0)
     if best is None:
         return Headline("Nothing was held against stock generate, so neither gain nor loss is known.", different == 0)
     return Headline(f"{gain(name, best)}; {loss(compared, different)}.", different == 0)

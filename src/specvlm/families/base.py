@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixi
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.decoder import HFDecoder
+from specvlm.prompts.album import late_as, stood_in
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
@@ -179,12 +180,14 @@ class Family(abc.ABC):
         cuts = self.tokenizer.added_tokens_decoder.keys()
         if any(cuts.isdisjoint(ids[max(0, seam - 1) : seam + 1].tolist()) for seam in (start, end)):
             return None
-        inputs = dict(prompt.model_inputs)
+        inputs = stood_in(prompt.model_inputs)
         inputs["input_ids"] = torch.cat([new.before, ids[start:end], new.after])[None]
         for name in inputs.keys() & TEXT.keys():
             middle = inputs[name][:, start:end]
             inputs[name] = nn.functional.pad(middle, (len(new.before), len(new.after)), value=TEXT[name])
-        return replace(self.prompt_from_inputs(inputs), text=text)
+        other = self.prompt_from_inputs(inputs)
+        inputs = late_as(prompt.model_inputs, other.model_inputs)
+        return replace(other, model_inputs=inputs, text=text, album=prompt.album)
 
     @abc.abstractmethod
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:

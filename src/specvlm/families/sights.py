@@ -9,6 +9,7 @@ import torch
 
 from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.families.base import Family, Seen
+from specvlm.families.kept.seeing import seen
 from specvlm.prompts.prompt import Prompt
 
 
@@ -29,12 +30,12 @@ class Sights:
         with self._lock:
             known = self._seen.get(family)
             if known is None:
-                seen = family.see(prompt)
+                found = seen(family, prompt)
             else:
                 new = torch.isin(prompt.frame_ids, known.frame_ids, invert=True).nonzero()[:, 0]
-                seen = known.joined(family.see(prompt.prune(new, "original"))) if len(new) else known
-            self._seen[family] = seen
-            return seen
+                found = known.joined(seen(family, prompt.prune(new, "original"))) if len(new) else known
+            self._seen[family] = found
+            return found
 
     def forget_unless_still_true(self, family: Family) -> None:
         """Forget what a family's tower saw before its weights or adapters were changed. For sights that are kept."""

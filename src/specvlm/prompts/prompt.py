@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from specvlm.errors import OptionError
+from specvlm.prompts.album import Album
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.positions import compact
 
@@ -42,6 +43,8 @@ class Prompt:
     """What the processor made for `model.generate`, the whole ids included: the oracle and the vision tower read it."""
     text: str | None = None
     """What the chat template made, one place-holder a clip; None where the prompt came tokenised."""
+    album: Album | None = None
+    """Where what is made of its clips is kept on disk, if it is."""
 
     @property
     def num_tokens(self) -> int:

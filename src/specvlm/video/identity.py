@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from specvlm.errors import VideoError
 from specvlm.video.clip import Video
 from specvlm.video.files.addresses import resolved
 from specvlm.video.pictures import to_numpy
+from specvlm.video.stills import picture_files
 
 
 def identity(source: Any) -> Hashable:
@@ -52,6 +53,35 @@ def identity(source: Any) -> Hashable:
     except TypeError:
         return object()
     return cast(Hashable, source)
+
+
+def content(source: Any) -> str | None:
+    """A digest of all that `load` or `load_image` would read of a source: equal for the same video, wherever and
+    whenever it is, in another process too. Files are read whole, a second for each gigabyte or so; None for what can't
+    be read twice or isn't there, and for pictures of Pillow.
+    """
+    with suppress(VideoError, OSError, ValueError, RuntimeError):
+        source = resolved(source)
+        if isinstance(source, (str, os.PathLike)):
+            path = Path(os.fsdecode(source))
+            if path.is_dir():
+                return _joined("folder", map(content, picture_files(path)))
+            with path.open("rb") as file:
+                return f"file {hashlib.file_digest(file, hashlib.blake2b).hexdigest()}"
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return f"file {_digest(source).hex()}"
+        if isinstance(source, (list, tuple)):
+            return _joined("list", map(content, source))
+        if isinstance(source, (Tensor, Video)) or (isinstance(source, np.ndarray) and not source.dtype.hasobject):
+            return f"{type(source).__name__} {_digest(repr(identity(source)).encode()).hex()}"
+    return None
+
+
+def _joined(kind: str, contents: Iterable[str | None]) -> str | None:
+    """Of several in their order; None if one of them has none."""
+    found = list(contents)
+    whole = "\n".join(each for each in found if each is not None)
+    return None if None in found else f"{kind} {_digest(whole.encode()).hex()}"
 
 
 def _digest(content: Any) -> bytes:

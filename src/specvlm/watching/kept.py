@@ -25,6 +25,7 @@ from specvlm.engine.sequence import Sequence
 from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.families import Family
 from specvlm.families.sights import Sights
+from specvlm.prompts.album import nbytes
 from specvlm.prompts.prompt import Prompt
 
 ROOM = 256
@@ -117,8 +118,8 @@ class Known:
     @property
     def nbytes(self) -> int:
         """Bytes held, those of answers in flight left out."""
-        kept, pixels = self._kept, self.prompt.model_inputs.values()
-        return sum(p.nbytes for p in pixels) + self._sights.nbytes + (0 if kept is None else kept.cache.nbytes)
+        kept, pixels = self._kept, nbytes(self.prompt.model_inputs)
+        return pixels + self._sights.nbytes + (0 if kept is None else kept.cache.nbytes)
 
     def run(self, pair: Pair, prompt: Prompt, options: Options, sequence: Sequence) -> Iterator[tuple[int, ...]]:
         """`request.run`, from where the prompt leaves those before it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from specvlm.cli.options import Answer, Json, Models, spread
+from specvlm.cli.options import Answer, Features, Json, Models, spread
 from specvlm.cli.progress import progress
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
 from specvlm.comparing.words import words
@@ -90,6 +90,7 @@ def evaluate(
     json: Json = False,
     *,
     models: Models,
+    features: Features,
     answer: Answer,
 ) -> None:
     """Answer a benchmark in several arms and write config.json, results.jsonl, metrics.json and report.html.
@@ -113,7 +114,7 @@ def evaluate(
         options = answer.options()
         names = tuple(name.strip() for name in arms.split(",") if name.strip())
         models.require(names)
-        load = partial(models.load, planned(names, options))
+        load = partial(models.load, planned(names, options), features.cache())
         experiment = Experiment(
             task=task,
             task_options={

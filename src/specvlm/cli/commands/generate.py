@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from specvlm.cli.inputs import look_at, opened
-from specvlm.cli.options import Answer, Json, Models, VideoSource, spread
+from specvlm.cli.options import Answer, Features, Json, Models, VideoSource, spread
 from specvlm.cli.screen import console, waiting, warn, write_record
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def generate(
     json: Json = False,
     *,
     models: Models,
+    features: Features,
     answer: Answer,
 ) -> None:
     """Answer questions about a video, which is decoded, seen and read once.
@@ -56,9 +57,11 @@ def generate(
         raise typer.BadParameter("give a question: specvlm generate VIDEO QUESTION", param_hint="QUESTION")
     options = answer.options()
     source = None if text_only else opened(video)
-    look_at(source, options, *questions)
-    vlm = models.load(options)
+    cache = features.cache()
+    look_at(source, options, *questions, known=cache is not None and cache.knows(source, options))
+    vlm = models.load(options, cache)
     clip, asked, decode_seconds = _decode(vlm, source, options)
+    warned = cache is None or _tell_of_damage(vlm, source, options)
     watched = vlm.watch(clip, asked)
     arm = "loop" if vlm.draft is None else "auto" if options.planned else "specvlm"
     out = sys.stderr if json else sys.stdout
@@ -67,6 +70,7 @@ def generate(
             print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
         with _phases(stats or json):
             generation = tell(watched.stream(text, asked), out)
+        warned = warned or _tell_of_damage(vlm, source, options)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
         if stats:
@@ -86,10 +90,13 @@ def _phases(wanted: bool) -> AbstractContextManager[None]:
     return timing_phases() if wanted else nullcontext()
 
 
-def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple[Video | None, Options, float]:
-    """The frames that all answers look at, the options for asking about them, and the seconds that it took."""
-    if source is None:
-        return None, options, 0.0
+def _decode(
+    vlm: SpecVLM, source: str | bytes | None, options: Options
+) -> tuple[Video | str | bytes | None, Options, float]:
+    """What all answers look at, the options for asking about it, and the seconds that it took: frames, or the source
+    itself where a feature cache may save decoding it."""
+    if source is None or vlm.feature_cache is not None:
+        return source, options, 0.0
     with waiting("Decoding the video"):
         start = time.perf_counter()
         clip = vlm.load_video(source, options)
@@ -98,6 +105,14 @@ def _decode(vlm: SpecVLM, source: str | bytes | None, options: Options) -> tuple
     if clip.damage:
         warn(f"{clip.name}: {clip.damage}")
     return clip, asked, seconds
+
+
+def _tell_of_damage(vlm: SpecVLM, source: str | bytes | None, options: Options) -> bool:
+    """Of what a feature cache knows of it; whether it does."""
+    lines = None if vlm.feature_cache is None else vlm.feature_cache.damage(vlm.target, source, options)
+    for line in lines or ():
+        warn(line)
+    return lines is not None
 
 
 def tell(pieces: Generator[str, None, Generation], out: TextIO) -> Generation:

@@ -1,4 +1,4 @@
-"""Four processes at once on one folder of a feature cache, killed again and again, while somebody spoils files there."""
+"""Four processes at once on one folder of a feature cache, killed again and again, while somebody spoils its files."""
 
 from __future__ import annotations
 

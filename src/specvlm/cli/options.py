@@ -193,8 +193,8 @@ class Features(Bundle):
     parameters = (
         _option(
             "feature_cache", str, None, "Loading",
-            "A folder that keeps what was decoded and seen of each video: no later run, of other questions too, needs to "
-            "do it again.",
+            "A folder that keeps what was decoded and seen of each video: no later run has to do it again, whatever it "
+            "asks.",
             metavar="DIR",
         ),
         _option(

@@ -48,6 +48,6 @@ def run() -> Callable:
 def small(pair: Path) -> list[object]:
     """Options that make any command quick."""
     return [
-        *("--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32"),
+        *("--target", pair / "target", "--draft", pair / "draft", "--dtype", "float32", "--device", "cpu"),
         *("--num-frames", 4, "--max-new-tokens", 12),
     ]

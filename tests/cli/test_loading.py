@@ -142,6 +142,19 @@ def test_a_device_that_was_chosen_is_told_in_one_line(pair: Path, capsys: pytest
     assert capsys.readouterr() == ("", f"device: {REASON}\n")
 
 
+def test_a_checkpoint_is_told_where_it_goes_without_a_gpu_too(pair: Path, capsys: pytest.CaptureFixture):
+    """Who has a GPU that torch doesn't find shall know, however small the model."""
+    outlook = look(pair / "target", dtype="float32")
+    loaded(outlook)
+    assert capsys.readouterr() == ("", f"device: {outlook.survey.placement.reason}\n")
+    assert outlook.survey.placement.reason.startswith("cpu")
+
+
+def test_of_the_embedded_toy_nothing_is_said(capsys: pytest.CaptureFixture):
+    loaded(look("pocket"))
+    assert capsys.readouterr() == ("", "")
+
+
 def test_one_that_was_asked_for_is_not(pair: Path, capsys: pytest.CaptureFixture):
     loaded(look(pair / "target", dtype="float32", device="cpu"))
     assert capsys.readouterr().err.count("device:") == 0

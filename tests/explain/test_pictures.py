@@ -13,9 +13,15 @@ from PIL import Image
 
 import specvlm
 import tiny
+from specvlm.drawing import DARK, LIGHT
+from specvlm.drawing.themes import contrast
 from specvlm.explain import explain
+from specvlm.explain.colours import BY_THEME
 from specvlm.explain.explanation import Word
-from specvlm.explain.pictures import COLUMNS, HEAT, ONE, OWN, RIGHT, TWO, _heated, _lines, pictures
+from specvlm.explain.pictures import COLUMNS, _heated, _lines, pictures
+
+COLOURS = BY_THEME[LIGHT]
+ONE, TWO, OWN, RIGHT, HEAT = COLOURS.one, COLOURS.two, COLOURS.own, COLOURS.right, COLOURS.heat
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,26 @@ def test_colours_show_where_there_is_something_to_show(pair):
     assert count(drawn["answer"], OWN) > 20
 
 
+def test_in_the_dark_they_have_the_dark_page_s_colours(pair):
+    made = explain(
+        pair, tiny.film(6, 3), "what happens?", pruner="verifier_guided", pruning_ratio=0.5, max_new_tokens=24
+    )
+    drawn, dark = pictures(made, DARK), BY_THEME[DARK]
+    for name, picture in drawn.items():
+        assert count(picture, DARK.ground) > 1000, name
+        assert count(picture, LIGHT.ground) < count(picture, DARK.ground) / 10, name
+    assert count(drawn["tree"], dark.right) > 20
+    assert count(drawn["kept"], dark.one) > 100
+    assert count(drawn["answer"], dark.own) > 20
+
+
+@pytest.mark.parametrize("theme", BY_THEME)
+def test_colours_stand_out_from_their_ground(theme):
+    colours = BY_THEME[theme]
+    for colour in (colours.one, colours.two, colours.own, colours.first, colours.right):
+        assert contrast(colour, theme.ground) >= 3
+
+
 def test_an_answer_without_a_round_has_no_tree(pair):
     made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=1)
     assert set(pictures(made)) == {"answer", "kept", "attention"}
@@ -60,7 +86,7 @@ def test_the_largest_ring_is_where_the_target_looks_most(pair):
     made = explain(pair, tiny.film(6, 3), "what happens?", max_new_tokens=4)
     look = max(made.looks, key=lambda look: look.scores.max())
     grey = replace(look, frames=np.full_like(look.frames, 128))
-    tile = _heated(made, np.full((120 * look.scores.shape[0], 120 * look.scores.shape[1], 3), 128.0), grey)
+    tile = _heated(made, COLOURS, np.full((120 * look.scores.shape[0], 120 * look.scores.shape[1], 3), 128.0), grey)
     red = (tile[..., 0] - tile[..., 2] > 1).reshape(look.scores.shape[0], 120, look.scores.shape[1], 120).sum((1, 3))
     assert np.array_equal(np.argsort(red, axis=None, kind="stable"), np.argsort(look.scores, axis=None, kind="stable"))
     assert red.max() < 0.75 * 120 * 120  # a disc, around which the frame can be seen

@@ -21,9 +21,11 @@ from specvlm.answering.options import Options
 from specvlm.cli.help import HELP_ALL
 from specvlm.cli.screen import bars, note, silence, waiting
 from specvlm.errors import OptionError, brief
+from specvlm.names import KEYWORDS, Dtype, Quantization
 
 if TYPE_CHECKING:
     from specvlm.answering.feature_cache import FeatureCache
+    from specvlm.answering.survey import Survey
     from specvlm.pipeline import Outlook, SpecVLM
 
 Json = Annotated[
@@ -32,7 +34,6 @@ Json = Annotated[
         "--json", help="Write the record to standard output, as one line of JSON; all else goes to standard error."
     ),
 ]
-Dtype = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 DEVICE = (
     "`auto`: the first GPU that has room for both models, several GPUs where one hasn't, or else the CPU; or `cuda:0`, "
     "`cpu`, ..."
@@ -96,12 +97,9 @@ APART: dict[str, tuple[Any, str]] = {
     "device_map": (str, "Where it goes, if not where --device or --device-map says."),
     "attn": (str, "Its attention, if not --attn."),
     "revision": (str, "The branch, tag or commit of its Hub repository."),
-    "quantization": (Literal["nf4", "int8", "float8"], "Its weights quantised as they are read."),
+    "quantization": (Quantization, "Its weights quantised as they are read."),
 }
 """What can be said of the target and of the draft apart, as `--target-dtype` and `--draft-dtype`."""
-
-KEYWORDS = {"quantization": "quantization_config"}
-"""What `from_pretrained` calls those that have a name of their own here."""
 
 
 @final
@@ -223,18 +221,26 @@ MOMENT = 2**28
 
 def loaded(outlook: Outlook) -> SpecVLM:
     """Load, and say on standard error where to and what: the place in one line, if it was left open, and a line for
-    each model. On a terminal the bars of transformers and of the Hub are let through. Small models, where there is no
-    GPU to choose, are loaded without a word."""
+    each model that takes its time. On a terminal the bars of transformers and of the Hub are let through. Nothing is
+    said of the embedded toys where there is no GPU: a CPU is what anybody would think of."""
     survey = outlook.survey
     survey.require_room()  # before anything is said of a place
     is_brief = survey.weights is not None and survey.weights < MOMENT
-    if survey.is_open and not (is_brief and not survey.memory.gpus):
+    if survey.is_open and (survey.memory.gpus or not _is_toy(survey)):
         note(f"device: {survey.placement.reason}")
     if is_brief:
         with waiting("Loading the models"):
             return outlook.load()
     with bars():
         return outlook.load(note)
+
+
+def _is_toy(survey: Survey) -> bool:
+    """Whether all that is loaded is embedded."""
+    from specvlm.pocket import is_embedded
+
+    models = [model for model in (survey.target, survey.draft) if model is not None and not isinstance(model, str)]
+    return all(is_embedded(model.name) for model in models)
 
 
 NO_TEXT = {"Pruner": object, "TreeShape": object}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any, final
+from typing import Any, final, get_args
 
 import torch
 from transformers import PreTrainedConfig
@@ -13,14 +13,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from specvlm.errors import OptionError, brief
 from specvlm.families.quantisation import by_name, require_name
+from specvlm.names import Dtype
 
-DTYPES = {
-    "auto": "auto",
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+DTYPES = {name: name if name == "auto" else getattr(torch, name) for name in get_args(Dtype)}
 
 SHARED = ("dtype", "device_map", "attn")
 """What `specvlm.load` has for both models."""

@@ -8,13 +8,14 @@ weigh little, quantising them costs most, and a tower that is the draft's too ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 from transformers.utils.import_utils import is_bitsandbytes_available, is_torchao_available
 
 from specvlm.errors import OptionError, brief
+from specvlm.names import Quantization
 
 WHOLE = ("model.vision_tower", "model.multi_modal_projector", "model.visual", "lm_head")
 """What isn't quantised, as the families call it."""
@@ -39,7 +40,7 @@ def _torchao(name: str) -> Callable[[torch.dtype], Any]:
     return make
 
 
-BY_NAME: dict[str, tuple[Callable[[], bool], str, Callable[[torch.dtype], Any]]] = {
+BY_NAME: dict[Quantization, tuple[Callable[[], bool], str, Callable[[torch.dtype], Any]]] = {
     "nf4": (is_bitsandbytes_available, "bitsandbytes", _nf4),
     "int8": (is_torchao_available, "torchao", _torchao("Int8WeightOnlyConfig")),
     "float8": (is_torchao_available, "torchao", _torchao("Float8WeightOnlyConfig")),
@@ -49,16 +50,16 @@ BY_NAME: dict[str, tuple[Callable[[], bool], str, Callable[[torch.dtype], Any]]]
 
 def require_name(name: str, role: str) -> None:
     """Errors: OptionError if no quantisation has this name, or its package isn't here."""
-    if name not in BY_NAME:
+    if name not in get_args(Quantization):
         raise OptionError(
             f"{role}: a quantisation is named {', '.join(BY_NAME)}, or is a config of transformers, not "
             f"{brief(repr(name))}"
         )
-    is_here, package, _ = BY_NAME[name]
+    is_here, package, _ = BY_NAME[cast(Quantization, name)]
     if not is_here():
         raise OptionError(f"{role}: the quantisation {name} needs the package {package}, which isn't installed")
 
 
 def by_name(name: str, dtype: torch.dtype) -> Any:
     """The quantization_config of this name, for a model that computes in `dtype`."""
-    return BY_NAME[name][2](dtype)
+    return BY_NAME[cast(Quantization, name)][2](dtype)

@@ -35,7 +35,9 @@ def test_a_film_on_standard_input_and_any_words(run: Callable, film: Path, small
     html = out.read_text(encoding="utf-8")
     assert "<!--<script>" not in html
     assert "the video of " in html
-    assert list(tmp_path.glob("*.png"))
+    light = {"answer.png", "tree.png", "kept.png", "attention.png"}
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == light | {name.replace(".png", "-dark.png") for name in light}
 
 
 def test_the_page_names_the_command_that_makes_it_again(run: Callable, film: Path, small: list, tmp_path: Path):

@@ -19,7 +19,7 @@ def explain(
     video: VideoSource,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask about the video.")],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("explanation.html"),
-    png: Annotated[Path | None, typer.Option(help="A folder for pictures of the same: PNG, for papers.")] = None,
+    png: Annotated[Path | None, typer.Option(help="A folder for pictures of it, light and dark (PNG).")] = None,
     *,
     models: Models,
     answer: Answer,
@@ -42,7 +42,8 @@ def explain(
 
         drawing.require()
         require_folder(png, "png", inputs=read)
-        require_apart(png, (f"{name}.png" for name in NAMES), "png", inputs=read)
+        endings = ("", *(f"-{theme.name}" for theme in drawing.THEMES if theme is not drawing.LIGHT))
+        require_apart(png, (f"{name}{ending}.png" for name in NAMES for ending in endings), "png", inputs=read)
     source = opened(video)
     look_at(source, options, question)
     vlm = models.load(options)
@@ -55,11 +56,13 @@ def explain(
     write_whole(place, page(explanation, command_line()))
     written = [out]
     if png:
+        from specvlm.drawing import LIGHT, THEMES
         from specvlm.explain.pictures import pictures
 
-        for name, picture in pictures(explanation).items():
-            written.append(inside(png, f"{name}.png"))
-            write_whole(written[-1], picture)
+        for theme in THEMES:
+            for name, picture in pictures(explanation, theme).items():
+                written.append(inside(png, f"{name}.png" if theme is LIGHT else f"{name}-{theme.name}.png"))
+                write_whole(written[-1], picture)
     screen = console(stderr=False)
     screen.print(f"{explanation.generation.text}\n")
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)  # a path is whole, to be copied

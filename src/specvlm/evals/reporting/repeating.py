@@ -10,6 +10,7 @@ from typing import Any
 
 from specvlm.answering.options import Options
 from specvlm.evals.settings import DEFAULT
+from specvlm.names import KEYWORDS
 
 AS_ASKED = {"do_sample": False, "seed": 0}
 """What `Setting` fills in by itself."""
@@ -17,7 +18,7 @@ OF_THE_GRID = ("tree", "plan", "num_frames")
 """What a sweep puts in the place of an answer's own options."""
 TASK_NAMES = {"name": "task", "subsets": "subset"}
 """What of a task the command line calls otherwise."""
-KEYWORDS = {"quantization_config": "quantization"}
+OPTIONS = {keyword: name for name, keyword in KEYWORDS.items()}
 """What of a model the command line calls otherwise."""
 
 Asked = Mapping[str, Any]
@@ -39,7 +40,7 @@ def _common(asked: Asked) -> Words:
         if isinstance(value, Mapping):  # of the target apart, or of the draft
             role = name.removesuffix("_kwargs")
             for key, each in value.items():
-                yield from _flag(f"{role}_{KEYWORDS.get(key, key)}", each)
+                yield from _flag(f"{role}_{OPTIONS.get(key, key)}", each)
         elif value != "auto":
             yield from _flag(name, value)
 

@@ -6,21 +6,23 @@ tests/parity/test_dependent_rows.py looks at single layers, and at kinds that ca
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 import torchao.quantization as torchao
 from torch import nn
-from transformers import BitsAndBytesConfig, TorchAoConfig
+from transformers import BitsAndBytesConfig, FineGrainedFP8Config, TorchAoConfig
 
 import specvlm
 import tiny
 from specvlm import pocket
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.quantisation import BY_NAME, require_name
+from specvlm.names import Quantization
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:MatMul8bitLt. inputs will be cast"),
@@ -121,3 +123,32 @@ def test_what_transformers_says_of_a_config_is_one_line():
     with pytest.raises(ModelError, match=r"can't load .* as a checkpoint: .*pre-quantized") as caught:
         specvlm.load("pocket", target_kwargs={"quantization_config": {"quant_method": "awq", "bits": 4}})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "package"),
+    [
+        ({"quant_method": "awq", "bits": 4, "group_size": 16, "zero_point": True}, "gptqmodel"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 16}, "optimum"),
+        ({"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {}}, "compressed-tensors"),
+        ({"quant_method": "hqq"}, "HQQ"),
+    ],
+)
+def test_a_checkpoint_of_a_package_that_is_not_here_is_refused_in_one_line(tmp_path, config, package):
+    tiny.model("llava_onevision", layers=1).save_pretrained(tmp_path)
+    tiny.processor("llava_onevision").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": config}))
+    with pytest.raises(ModelError, match=rf"can't load .* as a checkpoint: .*{package}") as caught:
+        specvlm.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_float8_by_blocks_needs_a_gpu_to_be_made(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match="A GPU or XPU is needed for FP8 quantization"):
+        specvlm.load("pocket", device="cpu", target_kwargs={"quantization_config": FineGrainedFP8Config()})
+
+
+def test_every_name_has_a_config_and_every_config_a_name():
+    assert tuple(BY_NAME) == get_args(Quantization)

@@ -21,6 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 from specvlm.engine.tree import DraftTree
 from specvlm.errors import ModelError, brief
 from specvlm.families.base import Family
+from specvlm.families.checks.model_objects import refuse_packed
 
 PARENTS = (-1, 0, 0, 1, 2, 0)
 """Of the tree. The root and the last node are watched; the others are none of their business."""
@@ -65,6 +66,7 @@ def require_fit(target: Family) -> None:
     """
     if _FOUND_FIT.get(target.model) == _signature(target) or target.decoder.embedding_is_meta:
         return  # where there are no weights nothing is answered
+    refuse_packed(target.model, target.name)
     try:
         for name, layer in _odd_products(target):
             _look_at(target, name, layer)
@@ -81,6 +83,7 @@ def require_own_attention(draft: Family) -> None:
     signature = _signature(draft)
     if signature in (_FOUND_FIT.get(draft.model), _TRIED.get(draft.model)) or draft.decoder.embedding_is_meta:
         return
+    refuse_packed(draft.model, draft.name)
     draft.decoder.step(torch.tensor(WATCHED[:1]), torch.tensor([[0]]), None, draft.decoder.new_cache(0))
     _TRIED[draft.model] = signature
 

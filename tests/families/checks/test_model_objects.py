@@ -443,3 +443,13 @@ def test_peft_is_not_imported_for_those_who_have_no_adapter(monkeypatch):
     monkeypatch.delitem(sys.modules, "peft")
     assert "must be a loaded transformers model, not a Linear" in refusal(nn.Linear(2, 2))
     assert "peft" not in sys.modules
+
+
+@pytest.mark.parametrize("role", ["target", "draft"])
+def test_weights_that_the_first_forward_unpacks_are_refused_with_what_would_do(role):
+    """As compressed-tensors 0.20 leaves its own checkpoints. We call layers, which have no weights by then."""
+    models = {each: tiny.model("llava_onevision", 0, layers=1) for each in ("target", "draft")}
+    packed: Any = models[role]
+    packed.ct_decompress_hook = packed.register_forward_pre_hook(lambda model, given: None)
+    with pytest.raises(ModelError, match=rf"tiny {role} unpacks its weights in its first forward.*dequantize=True"):
+        tiny.pair(models["target"], models["draft"])

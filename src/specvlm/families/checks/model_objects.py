@@ -52,11 +52,16 @@ def unwrapped(source: nn.Module, role: str) -> PreTrainedModel:
     raise ModelError(f"{role} must be a loaded transformers model, not a {kind}")
 
 
+UNPACKS = "ct_decompress_hook"
+"""Where compressed-tensors notes on a model that its first forward unpacks it."""
+
+
 def refuse_unless_followed(model: PreTrainedModel, name: str) -> None:
     """Is all that `generate` would do in what specvlm calls? Takes a millisecond: owners change models at any time.
 
     Errors: ModelError, naming what is not, and what would be right.
     """
+    refuse_packed(model, name)
     refuse_adapters(getattr(model, "peft_config", None) or {}, name)
     if any(base.__name__ == "FSDPModule" for base in type(model).__mro__):
         raise ModelError(f"{name} is sharded by fully_shard, in pieces of weights: load its checkpoint instead")
@@ -76,6 +81,16 @@ def refuse_unless_followed(model: PreTrainedModel, name: str) -> None:
             raise ModelError(
                 f"{what} has a {method} of its own, which specvlm would pass by: pass a model with that of transformers"
             )
+
+
+def refuse_packed(model: PreTrainedModel, name: str) -> None:
+    """Errors: ModelError for weights that compressed-tensors unpacks in the first forward of the whole model: whoever
+    calls its layers finds none there."""
+    if UNPACKS in vars(model):
+        raise ModelError(
+            f"{name} unpacks its weights in its first forward, which specvlm would pass by: load it with "
+            "quantization_config=CompressedTensorsConfig(dequantize=True), which unpacks them at once"
+        )
 
 
 def refuse_adapters(configs: dict[str, Any], name: str) -> None:

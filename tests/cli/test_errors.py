@@ -101,7 +101,8 @@ def test_draft_with_another_tokenizer(run: Callable, film: Path, pair: Path, tmp
     words["model"]["vocab"]["zzzz"] = len(words["model"]["vocab"])
     processor.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps(words))
-    refused(run("generate", film, "what?", "--target", pair / "target", "--draft", tmp_path), naming="tokenizer")
+    two = ("--target", pair / "target", "--draft", tmp_path)
+    refused(run("generate", film, "what?", *two, "--device", "cpu"), naming="tokenizer")
 
 
 def test_unsupported_model(run: Callable, film: Path, tmp_path: Path):
@@ -116,7 +117,7 @@ def test_damaged_checkpoint(run: Callable, film: Path, pair: Path, tmp_path: Pat
     for path in (pair / "target").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / broken).write_bytes(b"not what it was")
-    refused(run("generate", film, "what?", "--target", tmp_path), naming=str(tmp_path))
+    refused(run("generate", film, "what?", "--target", tmp_path, "--device", "cpu"), naming=str(tmp_path))
 
 
 def test_unknown_arm_or_number_of_repeats(run: Callable, film: Path, small: list):

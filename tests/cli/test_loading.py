@@ -147,7 +147,7 @@ def test_a_checkpoint_is_told_where_it_goes_without_a_gpu_too(pair: Path, capsys
     outlook = look(pair / "target", dtype="float32")
     loaded(outlook)
     assert capsys.readouterr() == ("", f"device: {outlook.survey.placement.reason}\n")
-    assert outlook.survey.placement.reason.startswith("cpu")
+    assert outlook.survey.placement.reason.startswith("the CPU: ")
 
 
 def test_of_the_embedded_toy_nothing_is_said(capsys: pytest.CaptureFixture):

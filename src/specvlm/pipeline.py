@@ -30,7 +30,6 @@ from specvlm.errors import PocketWarning
 from specvlm.families import Family, PixelBudget
 from specvlm.families.room.placement import Placement
 from specvlm.prompts.prompt import Prompt
-from specvlm.video.processor_sampling import processor_sampling
 from specvlm.watching.watched import Watched
 
 IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
@@ -252,7 +251,7 @@ class SpecVLM:
         """
         options = Options.of(options, overrides)
         processor = self.target.video_processor
-        rule = processor_sampling(processor, num_frames=options.num_frames, fps=options.fps)
+        rule = self.target.sampling(num_frames=options.num_frames, fps=options.fps)
         if isinstance(source, IN_MEMORY) and options.num_frames is None and options.fps is None:
             clip = videos.load(source, source_fps=options.source_fps)
             too_short = len(clip.frames) < (getattr(processor, "temporal_patch_size", None) or 1)

@@ -10,6 +10,7 @@ from torch import nn
 
 import tiny
 from specvlm.engine.caches.kv_cache import TreeCache
+from specvlm.families import FAMILIES
 from specvlm.families.layers import can_walk, walk
 from specvlm.families.releases import cache_name
 
@@ -17,16 +18,16 @@ TOKENS = 3
 
 
 def language_model(family: str, dtype: torch.dtype) -> Any:
-    return tiny.model(family, dtype=dtype).model.language_model
+    return tiny.family(tiny.model(family, dtype=dtype)).decoder.language_model
 
 
 def position(family: str, place: int) -> torch.Tensor:
     """Of one token of text, as each family wants it."""
-    return torch.full((3, 1, 1) if family in tiny.QWEN else (1, 1), place)
+    return torch.full((3, 1, 1) if FAMILIES[family].position_rows == 3 else (1, 1), place)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("family", tiny.BUILDERS)
+@pytest.mark.parametrize("family", [*tiny.BUILDERS, *tiny.MORE])
 def test_it_is_the_models_own_forward(family: str, dtype: torch.dtype) -> None:
     """Token by token, since a model's own attention masks a tree otherwise than ours."""
     model = language_model(family, dtype)
@@ -44,7 +45,7 @@ def test_it_is_the_models_own_forward(family: str, dtype: torch.dtype) -> None:
         assert torch.equal(mine.values, theirs.values)
 
 
-@pytest.mark.parametrize("family", tiny.BUILDERS)
+@pytest.mark.parametrize("family", [*tiny.BUILDERS, *tiny.MORE])
 def test_whoever_hooks_into_the_call_is_heard(family: str) -> None:
     model = language_model(family, torch.float32)
     with_hook = model.register_forward_hook(lambda *told: None)

@@ -5,13 +5,14 @@
 
 from tiny.fingerprint import fingerprint
 from tiny.footage import film, image, video
-from tiny.make import BUILDERS, QWEN, family, llava_model, llava_processor, model, noised, pair, processor
+from tiny.make import BUILDERS, MORE, QWEN, family, llava_model, llava_processor, model, noised, pair, processor
 from tiny.words import VOCABULARY, token_id, tokenizer
 
 llava, llava_pair = family, pair
 
 __all__ = [
     "BUILDERS",
+    "MORE",
     "QWEN",
     "VOCABULARY",
     "family",

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 def fingerprint(model: PreTrainedModel) -> dict[str, Any]:
     """Compares by value: weights, modules and their attributes, configs, and the `rope_deltas` that Qwen-VL keeps."""
     tensors = {**model.state_dict(), **dict(model.named_buffers())}
-    configs = [model.config, model.config.text_config, model.config.vision_config, model.model.language_model.config]
+    configs = [model.config, model.config.text_config, model.config.vision_config, model.get_decoder().config]
     rope_deltas = getattr(model.model, "rope_deltas", None)
     return {
         "tensors": {

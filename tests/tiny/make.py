@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from specvlm.families import Family, family_of
 from specvlm.pipeline import SpecVLM
-from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from tiny import internvl, llava_next_video, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe, smolvlm
 from tiny.sizes import Sizes
 from tiny.words import END, PAD, token_id
 
@@ -22,17 +22,23 @@ BUILDERS: dict[str, ModuleType] = {
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl_moe,
 }
+MORE: dict[str, ModuleType] = {"llava_next_video": llava_next_video, "internvl": internvl, "smolvlm": smolvlm}
+"""Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
+
 QWEN = tuple(name for name in BUILDERS if name.startswith("qwen"))
+
+TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
+"""How the weights of vision towers are called."""
 
 
 def processor(family: str) -> ProcessorMixin:
-    return BUILDERS[family].processor()
+    return (BUILDERS | MORE)[family].processor()
 
 
 def model(family: str, seed: int = 0, *, dtype: torch.dtype = torch.float32, **sizes: Any) -> PreTrainedModel:
     """Random weights, the same ones in every dtype; `sizes` are those of `Sizes`."""
     torch.manual_seed(seed)
-    made = BUILDERS[family].model(Sizes(**sizes)).to(dtype).eval()
+    made = (BUILDERS | MORE)[family].model(Sizes(**sizes)).to(dtype).eval()
     if family == "qwen3_vl_moe" and dtype == torch.float64:
         made.set_experts_implementation("batched_mm")  # the default one multiplies in no float64
     made.generation_config.eos_token_id = token_id(END)
@@ -50,7 +56,7 @@ def noised(model: PreTrainedModel, scale: float, seed: int = 0, *, same_vision: 
     with torch.no_grad():
         for name, weight in twin.named_parameters():
             noise = torch.randn(weight.shape, generator=generator).to(weight.dtype)
-            if not (same_vision and name.startswith(("model.visual.", "model.vision_tower."))):
+            if not (same_vision and name.startswith(TOWERS)):
                 weight += scale * noise * (weight.std() if weight.numel() > 1 else 0)
     return twin
 

@@ -19,8 +19,11 @@ QWEN_TOKENS = (
 
 
 @lru_cache
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE over all bytes and a few words, so that any text can be asked and any answer decoded."""
+def tokenizer(**named: str) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over all bytes and a few words, so that any text can be asked and any answer decoded.
+
+    `named` are tokens that a processor asks its tokenizer for by name.
+    """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learner.decoder = decoders.ByteLevel()
@@ -40,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
     learner.add_special_tokens([AddedToken(token, special=True) for token in QWEN_TOKENS])
     assert learner.get_vocab_size() == VOCABULARY
-    return PreTrainedTokenizerFast(tokenizer_object=learner, eos_token=END, pad_token=PAD)
+    return PreTrainedTokenizerFast(tokenizer_object=learner, eos_token=END, pad_token=PAD, extra_special_tokens=named)
 
 
 def token_id(token: str) -> int:

@@ -14,7 +14,6 @@ from specvlm import video as videos
 from specvlm.answering.options import Options
 from specvlm.errors import VideoError
 from specvlm.evals.sample import Sample
-from specvlm.video.processor_sampling import processor_sampling
 from specvlm.video.sampling import Choose, Timeline
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def footage(vlm: SpecVLM, sample: Sample, options: Options) -> tuple[Any, Option
     if sample.span is None:
         return sample.video, options, 0.0
     start = time.perf_counter()
-    rule = processor_sampling(vlm.target.video_processor, num_frames=options.num_frames, fps=options.fps)
+    rule = vlm.target.sampling(num_frames=options.num_frames, fps=options.fps)
     clip = videos.load(sample.video, choose=within(sample.span, rule), source_fps=options.source_fps)
     return clip, vlm.once_chosen(options), time.perf_counter() - start
 

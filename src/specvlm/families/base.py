@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -22,6 +22,8 @@ from specvlm.prompts.album import late_as, stood_in
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
+from specvlm.video.processor_sampling import clocked_sampling, processor_sampling
+from specvlm.video.sampling import Choose, Rate
 
 Turn = tuple[str, str]
 """A question about the video and its answer, from earlier in the conversation."""
@@ -92,6 +94,10 @@ class Family(abc.ABC):
     """Where a draft's kept tokens stand best, as measured on the pocket pair."""
     position_rows: ClassVar[int] = 1
     mask_by_layer_type: ClassVar[bool] = True
+    heeds: ClassVar[Collection[str] | None] = None
+    """The options of sampling that its video processor heeds, if that goes by the clock, whatever is asked for."""
+    text_part: ClassVar[str] = "language_model"
+    """What the model calls its language model."""
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
         """Without a processor it takes prompts that are tokenised already (`prompt_from_inputs`), and makes none.
@@ -108,6 +114,7 @@ class Family(abc.ABC):
             name,
             position_rows=self.position_rows,
             mask_by_layer_type=self.mask_by_layer_type,
+            text_part=self.text_part,
         )
         # Refuses by name a model whose layers can't be rolled back, before any work is done.
         self.decoder.new_cache(0)
@@ -139,6 +146,19 @@ class Family(abc.ABC):
         """Ids below this one mean something: published checkpoints pad their embedding with rows that mean nothing."""
         size = self.decoder.vocab_size
         return size if self._processor is None else min(size, max(self.tokenizer.get_vocab().values()) + 1)
+
+    def sampling(
+        self, *, num_frames: int | None = None, fps: Rate | None = None, max_frames: int | None = None
+    ) -> Choose:
+        """Which frames of a video the checkpoint's own processor would look at (`video.processor_sampling`).
+
+        Errors: OptionError, also for an option that the processor doesn't heed.
+        """
+        if self.heeds is not None:
+            return clocked_sampling(
+                self.video_processor, self.heeds, num_frames=num_frames, fps=fps, max_frames=max_frames
+            )
+        return processor_sampling(self.video_processor, num_frames=num_frames, fps=fps, max_frames=max_frames)
 
     @abc.abstractmethod
     def prepare(

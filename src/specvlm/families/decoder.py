@@ -51,13 +51,15 @@ class HFDecoder:
         *,
         position_rows: int = 1,
         mask_by_layer_type: bool = True,
+        text_part: str = "language_model",
     ) -> None:
         """`whole` is the model with its head; its parts are looked up whenever they are used, for their owner may put
         others there. `position_rows`: 3 for M-RoPE. `mask_by_layer_type`: whether the model takes a dict of masks, one
         for each kind of layer; others take a mask of four axes. Given either, transformers makes none of its own, which
-        nobody would read.
+        nobody would read. `text_part`: what the model calls its language model.
         """
         self._whole: Any = whole
+        self._text_part = text_part
         self.name, self._position_rows = name, position_rows
         config = self.language_model.config
         self.cache_name = cache_name(self.language_model.forward)
@@ -73,7 +75,7 @@ class HFDecoder:
 
     @property
     def language_model(self) -> PreTrainedModel:
-        return self._whole.model.language_model
+        return getattr(self._whole.model, self._text_part)
 
     @property
     def head(self) -> nn.Module:

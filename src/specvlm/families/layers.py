@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache
 
-WALKED = frozenset(("qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"))
+WALKED = frozenset(
+    ("llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "qwen3_vl_moe_text")
+)
 """The `model_type` of text models whose forward over text is rotary angles, layers, norm, and nothing else."""
 
 

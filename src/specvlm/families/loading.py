@@ -33,9 +33,22 @@ from specvlm.families.qwen.qwen2_vl import Qwen2VL
 from specvlm.families.qwen.qwen3_vl import Qwen3VL
 from specvlm.families.qwen.qwen3_vl_moe import Qwen3VLMoe
 from specvlm.families.releases import ADAPTERS_COME_ALONG
+from specvlm.families.squares.internvl import InternVL
+from specvlm.families.squares.llava_next_video import LlavaNextVideo
+from specvlm.families.squares.smolvlm import SmolVLM
 
 FAMILIES: dict[str, type[Family]] = {
-    family.model_type: family for family in (LlavaOnevision, Qwen2VL, Qwen2_5VL, Qwen3VL, Qwen3VLMoe)
+    family.model_type: family
+    for family in (
+        LlavaOnevision,
+        Qwen2VL,
+        Qwen2_5VL,
+        Qwen3VL,
+        Qwen3VLMoe,
+        LlavaNextVideo,
+        InternVL,
+        SmolVLM,
+    )
 }
 
 SPREADING = ("auto", "balanced", "balanced_low_0", "sequential")

@@ -99,7 +99,7 @@ def _signature(family: Family) -> tuple[object, ...]:
 
 def _parts(family: Family) -> dict[str, nn.Module]:
     """What a step runs through, by names in the model."""
-    return {"model.language_model": family.model.model.language_model, "lm_head": family.model.lm_head}
+    return {f"model.{family.text_part}": family.decoder.language_model, "lm_head": family.decoder.head}
 
 
 def _is_hooked(layer: nn.Module) -> bool:
@@ -183,7 +183,7 @@ def _look_at_trees(family: Family) -> None:
     change = _apart(together, swapped)
     if change > LITTLE:
         # Kernels that add in any order differ from themselves; rows that go to experts are multiplied in groups.
-        routes = any("experts" in name for name, _ in _parts(family)["model.language_model"].named_modules())
+        routes = any("experts" in name for name, _ in family.decoder.language_model.named_modules())
         noise = _apart(together, _tree(decoder, COMPANIONS[0]))
         allowed = rounded if routes else max(LITTLE, 4 * noise)
         _require(family, change, allowed, "when tokens change that they don't see")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 from transformers.video_utils import VideoMetadata
 
+from specvlm.errors import OptionError, brief
 from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Choose, Rate, Sampling, Timeline, require_clock, uniform
+
+NAMES = ("num_frames", "fps", "max_frames")
+"""The options of a sampling rule."""
 
 
 def processor_sampling(
@@ -69,3 +74,41 @@ def _sampled(
     chosen = np.asarray(chosen, np.int64)
     chosen = chosen[chosen < total]  # Qwen2-VL steps by a float, and sometimes one step too far: 14 of 17 frames, say
     return np.pad(chosen, (0, max(patch_frames - len(chosen), 0)), mode="edge")
+
+
+def clocked_sampling(
+    video_processor: Any,
+    heeds: Collection[str],
+    *,
+    num_frames: int | None = None,
+    fps: Rate | None = None,
+    max_frames: int | None = None,
+) -> Choose:
+    """The sampling rule of a processor that always goes by the clock, for `video.load(choose=...)`.
+
+    `heeds` are the options that it heeds. One that isn't given is the processor's own default, also beside another: a
+    `num_frames` may then be the most there are at its own `fps`. Raises `OptionError` for options that it would pass
+    over, or that are out of range; the rule raises it for a source without a clock, or for what the processor can't do.
+    """
+    wanted = Sampling(num_frames=num_frames, fps=fps, max_frames=max_frames)
+    asked = {name: value for name in NAMES if (value := getattr(wanted, name)) is not None}
+    for name, value in asked.items():
+        if name not in heeds:
+            known = " and ".join(heeds) or "none: how long the video is decides"
+            raise OptionError(f"{name}={value}: the video processor passes it over; options that it heeds: {known}")
+    if (most := asked.pop("max_frames", None)) is not None:
+        asked["num_frames"] = min(most, *filter(None, (num_frames, video_processor.num_frames)))
+
+    def choose(timeline: Timeline) -> Int64[np.ndarray, " chosen"]:
+        if not (rate := timeline.fps):
+            raise OptionError(
+                "the model's video processor goes by the clock, and this source has none: give source_fps too"
+            )
+        total = timeline.num_frames
+        metadata = VideoMetadata(total_num_frames=total, fps=rate, duration=timeline.duration or total / rate)
+        try:
+            return np.asarray(video_processor.sample_frames(metadata, **asked), np.int64)
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise OptionError(f"the model's video processor can't choose frames here: {brief(error)}") from error
+
+    return choose

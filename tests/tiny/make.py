@@ -11,7 +11,18 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from specvlm.families import Family, family_of
 from specvlm.pipeline import SpecVLM
-from tiny import internvl, llava_next_video, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe, smolvlm
+from tiny import (
+    glm4v,
+    glm46v,
+    internvl,
+    llava_next_video,
+    llava_onevision,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_vl,
+    qwen3_vl_moe,
+    smolvlm,
+)
 from tiny.sizes import Sizes
 from tiny.words import END, PAD, token_id
 
@@ -22,7 +33,13 @@ BUILDERS: dict[str, ModuleType] = {
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl_moe,
 }
-MORE: dict[str, ModuleType] = {"llava_next_video": llava_next_video, "internvl": internvl, "smolvlm": smolvlm}
+MORE: dict[str, ModuleType] = {
+    "llava_next_video": llava_next_video,
+    "internvl": internvl,
+    "smolvlm": smolvlm,
+    "glm4v": glm4v,
+    "glm46v": glm46v,
+}
 """Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
 
 QWEN = tuple(name for name in BUILDERS if name.startswith("qwen"))

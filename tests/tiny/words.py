@@ -19,10 +19,10 @@ QWEN_TOKENS = (
 
 
 @lru_cache
-def tokenizer(**named: str) -> PreTrainedTokenizerFast:
+def tokenizer(renamed: tuple[tuple[str, str], ...] = (), **named: str) -> PreTrainedTokenizerFast:
     """Byte-level BPE over all bytes and a few words, so that any text can be asked and any answer decoded.
 
-    `named` are tokens that a processor asks its tokenizer for by name.
+    `renamed` puts other tokens in the place of some of QWEN_TOKENS; `named` are those that processors ask for by name.
     """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,7 +41,7 @@ def tokenizer(**named: str) -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
-    learner.add_special_tokens([AddedToken(token, special=True) for token in QWEN_TOKENS])
+    learner.add_special_tokens([AddedToken(dict(renamed).get(token, token), special=True) for token in QWEN_TOKENS])
     assert learner.get_vocab_size() == VOCABULARY
     return PreTrainedTokenizerFast(tokenizer_object=learner, eos_token=END, pad_token=PAD, extra_special_tokens=named)
 

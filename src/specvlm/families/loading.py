@@ -25,6 +25,8 @@ from specvlm.families.adapters import NOWHERE, base_of_adapter, holds_processor,
 from specvlm.families.base import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.checks.weights import wrong_weights
+from specvlm.families.grids.glm4v import Glm4v
+from specvlm.families.grids.glm46v import Glm46V
 from specvlm.families.hub import reached
 from specvlm.families.keywords import Keywords
 from specvlm.families.llava_onevision import LlavaOnevision
@@ -48,6 +50,8 @@ FAMILIES: dict[str, type[Family]] = {
         LlavaNextVideo,
         InternVL,
         SmolVLM,
+        Glm4v,
+        Glm46V,
     )
 }
 

@@ -107,8 +107,13 @@ def clocked_sampling(
         total = timeline.num_frames
         metadata = VideoMetadata(total_num_frames=total, fps=rate, duration=timeline.duration or total / rate)
         try:
-            return np.asarray(video_processor.sample_frames(metadata, **asked), np.int64)
+            chosen = np.asarray(video_processor.sample_frames(metadata, **asked), np.int64)
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise OptionError(f"the model's video processor can't choose frames here: {brief(error)}") from error
+        if len(chosen) == 0:
+            raise OptionError(
+                f"the model's video processor takes no frame of a video this short: {total} in {total / rate:.3g} s"
+            )
+        return chosen
 
     return choose

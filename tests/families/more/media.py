@@ -37,20 +37,32 @@ MEDIA = {
     "videos and images": Media((TALL, FILM), IMAGES),
 }
 
-IMAGE_TOKENS = {"llava_next_video": (46, 52), "internvl": (12, 16), "smolvlm": (20, 12)}
+GLM = ("glm4v", "glm46v")
+IMAGE_TOKENS = {
+    "llava_next_video": (46, 52),
+    "internvl": (12, 16),
+    "smolvlm": (20, 12),
+    "glm4v": (6, 10),
+    "glm46v": (6, 10),
+}
 """Of the two images."""
 
 
 def media_of(family: str) -> list[str]:
-    """Those that the family can be asked about. SmolVLM's processor loses images beside videos."""
-    return [name for name in MEDIA if family != "smolvlm" or name != "videos and images"]
+    """Those that the family can be asked about.
+
+    SmolVLM's processor loses images beside videos, GLM's model can't tell them apart, and makes nothing of one frame.
+    """
+    left_out = {"smolvlm": ["videos and images"]} | {name: ["videos and images", "one frame"] for name in GLM}
+    return [name for name in MEDIA if name not in left_out.get(family, ())]
 
 
 def clips_of(family: str, media: Media) -> list[tuple[int, int]]:
-    """How many frames each clip has, and how many tokens each of them."""
-    return [(len(film.frames), 4) for film in media.films] + [
-        (1, IMAGE_TOKENS[family][i]) for i in range(len(media.images))
-    ]
+    """How many frames each clip has, and how many tokens each of them. GLM's are two frames of the film."""
+    films = [(len(film.frames), 4) for film in media.films]
+    if family in GLM:
+        films = [(-(-len(film.frames) // 2), 12 if film is TALL else 6) for film in media.films]
+    return films + [(1, number) for number, _ in zip(IMAGE_TOKENS[family], media.images, strict=False)]
 
 
 def text(message: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
-from families.more.media import MEDIA, as_a_user_would, clips_of, media_of, text
+from families.more.media import GLM, MEDIA, as_a_user_would, clips_of, media_of, text
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, PixelBudget
 from specvlm.prompts.prompt import Prompt
@@ -19,6 +19,7 @@ from specvlm.prompts.prompt import Prompt
 QUESTION = "what happens in the video ?"
 CELLS = [(family, media) for family in tiny.MORE for media in media_of(family)]
 every_medium = pytest.mark.parametrize(("name", "media"), CELLS)
+SQUARES = [name for name in tiny.MORE if name not in GLM]
 every_family = pytest.mark.parametrize("name", tiny.MORE)
 
 
@@ -206,12 +207,13 @@ def test_without_a_processor_it_answers_what_is_tokenised_and_says_so_about_the_
 @every_family
 def test_inputs_that_it_cannot_answer_are_refused(name: str) -> None:
     inputs = dict(prepare(name, "one video").model_inputs)
-    pixels = next(key for key in inputs if key.startswith("pixel_values"))
+    without = dict.fromkeys(key for key in inputs if key.startswith("pixel_values") or "grid" in key)
+    twice = {key: value.repeat(1, 2) for key, value in inputs.items() if key in ("input_ids", "mm_token_type_ids")}
     for changes, complaint in (
         ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "not a batch of 2"),
         ({"input_features": torch.zeros(1)}, "no input_features"),
-        ({pixels: None}, "place-holders"),
-        ({"input_ids": inputs["input_ids"].repeat(1, 2)}, "place-holders"),
+        (without, "place-holders"),
+        (twice, "place-holders"),
     ):
         with pytest.raises(OptionError, match=complaint):
             family(name).prompt_from_inputs(inputs | changes)
@@ -252,7 +254,40 @@ def test_a_square_that_smolvlm_should_see_a_part_of_is_refused() -> None:
         family("smolvlm").prompt_from_inputs(inputs | {"pixel_attention_mask": seen})
 
 
-@every_family
+@pytest.mark.parametrize("name", GLM)
+def test_glm_takes_videos_or_images_and_no_single_frame(name: str) -> None:
+    """Stock's own forward scatters images over the place-holders of frames too; its processor wants two frames."""
+    with pytest.raises(OptionError, match="videos or images"):
+        family(name).prepare([tiny.film(4)], QUESTION, images=[tiny.image()])
+    with pytest.raises(OptionError, match="refuses this prompt"):
+        family(name).prepare([tiny.film(1)], QUESTION)
+    inputs = dict(prepare(name, "one video").model_inputs)
+    with pytest.raises(OptionError, match="mm_token_type_ids are missing"):
+        family(name).prompt_from_inputs({key: value for key, value in inputs.items() if key != "mm_token_type_ids"})
+
+
+@pytest.mark.parametrize("name", GLM)
+def test_times_behind_frames_are_text_and_stay(name: str) -> None:
+    film = tiny.film(6, fps=0.4)
+    prompt = family(name).prepare([film], QUESTION)
+    left = prompt.prune(torch.tensor([], dtype=torch.long), "compact")
+    written = ("0", "5", "10") if name == "glm4v" else ("0.0 seconds", "5.0 seconds", "10.0 seconds")
+    words = family(name).tokenizer.decode(left.input_ids)
+    assert "".join(f"<|begin_of_image|><|end_of_image|>{time}" for time in written) in words
+
+
+@pytest.mark.parametrize("name", GLM)
+def test_a_budget_of_glm_counts_all_frames_together(name: str) -> None:
+    films = [tiny.film(4, height=96, width=128), tiny.film(12, 1, height=96, width=128)]
+    budget = PixelBudget(min_pixels=8 * 8, total_pixels=12 * 16 * 16)
+    together = family(name).prepare(films, QUESTION, pixels=budget).model_inputs
+    alone = [family(name).prepare([film], QUESTION, pixels=budget).model_inputs for film in films]
+    for key in ("pixel_values_videos", "video_grid_thw"):
+        assert torch.equal(together[key], torch.cat([inputs[key] for inputs in alone]))
+    assert alone[0]["video_grid_thw"][0, 1:].prod() > alone[1]["video_grid_thw"][0, 1:].prod()
+
+
+@pytest.mark.parametrize("name", SQUARES)
 def test_a_budget_of_pixels_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match=f"max_pixels: {name} makes every frame a square"):
         family(name).prepare([MEDIA["one video"].films[0]], QUESTION, pixels=PixelBudget(max_pixels=100))

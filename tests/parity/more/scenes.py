@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import tiny
@@ -30,7 +31,7 @@ def crowd(seed: int) -> Scene:
     )
 
 
-SCENES = {
+SCENES: dict[str, Callable[[int], Scene]] = {
     "text": text,
     "one video": one_video,
     "one frame": lambda seed: Scene(tiny.film(1, seed), {}),
@@ -40,8 +41,8 @@ SCENES = {
 }
 
 
-def scenes(family: str) -> dict:
-    """Those that the family can be asked about. SmolVLM's processor loses images beside videos."""
-    return {
-        name: scene for name, scene in SCENES.items() if family != "smolvlm" or name not in ("video and image", "crowd")
-    }
+def scenes(family: str) -> dict[str, Callable[[int], Scene]]:
+    """Those that the family can be asked about. SmolVLM's processor loses images beside videos, GLM's model can't tell
+    them apart."""
+    apart = family in ("smolvlm", "glm4v", "glm46v")
+    return {name: scene for name, scene in SCENES.items() if not apart or name not in ("video and image", "crowd")}

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from specvlm.engine.decoder import Embeds
@@ -133,7 +133,7 @@ class QwenVL(Family, abc.ABC):
         if inputs["input_ids"].shape[0] != 1:
             raise OptionError(f"specvlm answers one prompt at a time, not a batch of {inputs['input_ids'].shape[0]}")
         ids, config = inputs["input_ids"][0], self.model.config
-        of_image, of_video = ids == config.image_token_id, ids == config.video_token_id
+        of_image, of_video = self._kinds(inputs)
         is_image = of_image[of_image | of_video]
 
         # Tokens of images belong to the images in their order, those of videos to the videos: wherever they stand.
@@ -169,6 +169,11 @@ class QwenVL(Family, abc.ABC):
             still_ids=still_ids,
             model_inputs=inputs,
         )
+
+    def _kinds(self, inputs: Mapping[str, Tensor]) -> tuple[Bool[Tensor, " L"], Bool[Tensor, " L"]]:
+        """Which tokens of the prompt are of images, and which of videos."""
+        ids, config = inputs["input_ids"][0], self.model.config
+        return ids == config.image_token_id, ids == config.video_token_id
 
     def _positions(self, inputs: Mapping[str, Tensor]) -> Int[Tensor, "3 L"]:
         """What stock `generate` would use."""
@@ -257,16 +262,21 @@ class MergesDeep(QwenVL, abc.ABC):
         return (self.model.model.visual,)
 
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
-        size = self.video_processor.size  # here transformers counts the pixels of all frames together
-        least = size["shortest_edge"] if pixels.min_pixels is None else pixels.min_pixels * num_frames
-        most = size["longest_edge"] if pixels.max_pixels is None else pixels.max_pixels * num_frames
-        return {"shortest_edge": least, "longest_edge": min(most, pixels.total_pixels or most)}
+        return size_of_all(self.video_processor, pixels, num_frames)
 
     def _states(self, output: Any, grid: Int[Tensor, "F 3"]) -> tuple[Tensor, ...]:
         return (output.pooler_output, *output.deepstack_features)
 
     def _project(self, states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         return states[0], torch.stack(states[1:]) if len(states) > 1 else None
+
+
+def size_of_all(processor: Any, pixels: PixelBudget, num_frames: int) -> dict[str, int]:
+    """A budget for a video processor that counts the pixels of all frames together, as Qwen3-VL's does."""
+    size = processor.size
+    least = size["shortest_edge"] if pixels.min_pixels is None else pixels.min_pixels * num_frames
+    most = size["longest_edge"] if pixels.max_pixels is None else pixels.max_pixels * num_frames
+    return {"shortest_edge": least, "longest_edge": min(most, pixels.total_pixels or most)}
 
 
 def frames_of(inputs: Mapping[str, Tensor]) -> list[Frame]:

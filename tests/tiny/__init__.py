@@ -4,7 +4,7 @@
 """
 
 from tiny.fingerprint import fingerprint
-from tiny.footage import film, image, video
+from tiny.footage import film, half_still, image, video
 from tiny.make import BUILDERS, MORE, QWEN, family, llava_model, llava_processor, model, noised, pair, processor
 from tiny.words import VOCABULARY, token_id, tokenizer
 
@@ -18,6 +18,7 @@ __all__ = [
     "family",
     "film",
     "fingerprint",
+    "half_still",
     "image",
     "llava",
     "llava_model",

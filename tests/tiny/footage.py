@@ -22,6 +22,14 @@ def film(num_frames: int = 6, seed: int = 0, *, fps: float = 2.0, height: int = 
     return Video(frames, timestamps=np.arange(num_frames) / fps, duration=num_frames / fps, source_fps=fps)
 
 
+def half_still(num_frames: int = 6, seed: int = 0, *, fps: float = 2.0) -> Video:
+    """As `film`, of which but the left third nothing moves; and the last frame is the one before it."""
+    frames = np.array(film(num_frames, seed).frames)
+    frames[:, :, 8:] = frames[:1, :, 8:]
+    frames[-1] = frames[-2]
+    return Video(frames, timestamps=np.arange(num_frames) / fps, duration=num_frames / fps, source_fps=fps)
+
+
 def image(seed: int = 0, height: int = 24, width: int = 16) -> np.ndarray:
     """[H, W, 3], uint8."""
     return np.random.default_rng(1000 + seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

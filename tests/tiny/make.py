@@ -11,19 +11,10 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from specvlm.families import Family, family_of
 from specvlm.pipeline import SpecVLM
-from tiny import (
-    glm4v,
-    glm46v,
-    internvl,
-    llava_next_video,
-    llava_onevision,
-    qwen2_5_vl,
-    qwen2_vl,
-    qwen3_vl,
-    qwen3_vl_moe,
-    smolvlm,
-)
+from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from tiny.grids import glm4v, glm46v, video_llama_3
 from tiny.sizes import Sizes
+from tiny.squares import internvl, llava_next_video, smolvlm
 from tiny.words import END, PAD, token_id
 
 BUILDERS: dict[str, ModuleType] = {
@@ -39,6 +30,7 @@ MORE: dict[str, ModuleType] = {
     "smolvlm": smolvlm,
     "glm4v": glm4v,
     "glm46v": glm46v,
+    "video_llama_3": video_llama_3,
 }
 """Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
 

@@ -27,6 +27,7 @@ from specvlm.families.checks.model_objects import refuse_unless_followed, unwrap
 from specvlm.families.checks.weights import wrong_weights
 from specvlm.families.grids.glm4v import Glm4v
 from specvlm.families.grids.glm46v import Glm46V
+from specvlm.families.grids.video_llama_3 import VideoLlama3
 from specvlm.families.hub import reached
 from specvlm.families.keywords import Keywords
 from specvlm.families.llava_onevision import LlavaOnevision
@@ -52,6 +53,7 @@ FAMILIES: dict[str, type[Family]] = {
         SmolVLM,
         Glm4v,
         Glm46V,
+        VideoLlama3,
     )
 }
 

@@ -44,6 +44,7 @@ IMAGE_TOKENS = {
     "smolvlm": (20, 12),
     "glm4v": (6, 10),
     "glm46v": (6, 10),
+    "video_llama_3": (24, 40),
 }
 """Of the two images."""
 
@@ -60,8 +61,9 @@ def media_of(family: str) -> list[str]:
 def clips_of(family: str, media: Media) -> list[tuple[int, int]]:
     """How many frames each clip has, and how many tokens each of them. GLM's are two frames of the film."""
     films = [(len(film.frames), 4) for film in media.films]
-    if family in GLM:
-        films = [(-(-len(film.frames) // 2), 12 if film is TALL else 6) for film in media.films]
+    if family in (*GLM, "video_llama_3"):
+        merged = 2 if family in GLM else 1
+        films = [(-(-len(film.frames) // merged), 12 if film is TALL else 6) for film in media.films]
     return films + [(1, number) for number, _ in zip(IMAGE_TOKENS[family], media.images, strict=False)]
 
 

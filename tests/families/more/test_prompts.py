@@ -19,7 +19,7 @@ from specvlm.prompts.prompt import Prompt
 QUESTION = "what happens in the video ?"
 CELLS = [(family, media) for family in tiny.MORE for media in media_of(family)]
 every_medium = pytest.mark.parametrize(("name", "media"), CELLS)
-SQUARES = [name for name in tiny.MORE if name not in GLM]
+SQUARES = ("llava_next_video", "internvl", "smolvlm")
 every_family = pytest.mark.parametrize("name", tiny.MORE)
 
 
@@ -207,7 +207,7 @@ def test_without_a_processor_it_answers_what_is_tokenised_and_says_so_about_the_
 @every_family
 def test_inputs_that_it_cannot_answer_are_refused(name: str) -> None:
     inputs = dict(prepare(name, "one video").model_inputs)
-    without = dict.fromkeys(key for key in inputs if key.startswith("pixel_values") or "grid" in key)
+    without = dict.fromkeys(key for key in inputs if key.startswith(("pixel", "image", "video")))
     twice = {key: value.repeat(1, 2) for key, value in inputs.items() if key in ("input_ids", "mm_token_type_ids")}
     for changes, complaint in (
         ({"input_ids": torch.zeros(2, 5, dtype=torch.long)}, "not a batch of 2"),
@@ -285,6 +285,35 @@ def test_a_budget_of_glm_counts_all_frames_together(name: str) -> None:
     for key in ("pixel_values_videos", "video_grid_thw"):
         assert torch.equal(together[key], torch.cat([inputs[key] for inputs in alone]))
     assert alone[0]["video_grid_thw"][0, 1:].prod() > alone[1]["video_grid_thw"][0, 1:].prod()
+
+
+def test_what_stands_still_is_left_out_as_the_processor_of_video_llama_3_does() -> None:
+    """Each token that is left keeps its place in the frame: two of six move, and a frame never has none."""
+    ours, film = family("video_llama_3"), tiny.half_still(4)
+    prompt = ours.prepare([film, tiny.film(2)], QUESTION, images=[tiny.image()])
+    of_film = prompt.clip_ids == 0
+    assert prompt.frame_ids[of_film].tolist() == [1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 4]
+    assert prompt.place_ids[of_film].tolist() == [0, 1, 2, 3, 4, 5, 0, 3, 0, 3, 0]
+    calls, _ = stock("video_llama_3", prompt, torch.float64, num_tokens=1)
+    assert torch.allclose(ours.embed(prompt, ours.see(prompt)).rows, calls[0]["inputs_embeds"][0], rtol=0, atol=1e-11)
+    inputs = dict(prompt.model_inputs)
+    for changes, complaint in (
+        ({"video_compression_mask": torch.ones(5, dtype=torch.bool)}, "mask is of 5 tokens, and the videos have 36"),
+        ({"video_merge_sizes": None}, "video_merge_sizes are of 0 clips, and video_grid_thw of 2"),
+    ):
+        with pytest.raises(OptionError, match=complaint):
+            ours.prompt_from_inputs(inputs | changes)
+
+
+def test_a_budget_of_video_llama_3_bounds_a_frame_below_and_a_video_above() -> None:
+    ours, films = family("video_llama_3"), [tiny.film(4, height=96, width=128), tiny.film(12, height=96, width=128)]
+    budget = PixelBudget(min_pixels=16 * 16, total_pixels=12 * 16 * 24)
+    together = ours.prepare(films, QUESTION, pixels=budget).model_inputs
+    size = {"shortest_edge": 16 * 16, "longest_edge": 12 * 16 * 24}
+    for key in ("pixel_values_videos", "video_grid_thw"):
+        alone = [ours.video_processor([film.tensor()], size=size, return_tensors="pt")[key] for film in films]
+        assert torch.equal(together[key], torch.cat(alone))
+    assert together["video_grid_thw"][0, 1:].prod() > together["video_grid_thw"][1, 1:].prod()
 
 
 @pytest.mark.parametrize("name", SQUARES)

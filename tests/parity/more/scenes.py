@@ -37,6 +37,7 @@ SCENES: dict[str, Callable[[int], Scene]] = {
     "one frame": lambda seed: Scene(tiny.film(1, seed), {}),
     "two videos": two_videos,
     "video and image": video_and_image,
+    "half still": lambda seed: Scene(tiny.half_still(6, seed), {"images": (tiny.image(seed),)}),
     "crowd": crowd,
 }
 
@@ -44,5 +45,7 @@ SCENES: dict[str, Callable[[int], Scene]] = {
 def scenes(family: str) -> dict[str, Callable[[int], Scene]]:
     """Those that the family can be asked about. SmolVLM's processor loses images beside videos, GLM's model can't tell
     them apart."""
-    apart = family in ("smolvlm", "glm4v", "glm46v")
-    return {name: scene for name, scene in SCENES.items() if not apart or name not in ("video and image", "crowd")}
+    left_out = {"video and image", "crowd"} if family in ("smolvlm", "glm4v", "glm46v") else set()
+    if family != "video_llama_3":  # it alone leaves out what stands still
+        left_out.add("half still")
+    return {name: scene for name, scene in SCENES.items() if name not in left_out}

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from specvlm.engine.decoder import Embeds
@@ -41,16 +41,22 @@ IMAGE, VIDEO = 1, 2
 
 @dataclass(frozen=True)
 class Frame:
-    """One step in time of a clip, as the vision tower sees it: `num_patches` rows of `pixels` from `first` on."""
+    """One step in time of a clip, as the vision tower sees it: `num_patches` rows of `pixels` from `first` on, of which
+    `merge` x `merge` become a token."""
 
     pixels: str
     first: int
     height: int
     width: int
+    merge: int
 
     @property
     def num_patches(self) -> int:
         return self.height * self.width
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_patches // self.merge**2
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class QwenVL(Family, abc.ABC):
 
     positions: ClassVar[PositionPolicy] = "original"
     position_rows: ClassVar[int] = 3
+    inputs: ClassVar[tuple[str, ...]] = INPUTS
 
     @property
     def layout(self) -> Mapping[str, object]:
@@ -127,12 +134,12 @@ class QwenVL(Family, abc.ABC):
         """The video processor's `size` for a budget."""
 
     def prompt_from_inputs(self, inputs: Mapping[str, Any]) -> Prompt:
-        if unknown := sorted(inputs.keys() - {*INPUTS, "video_metadata"}):
-            raise OptionError(f"{self.model_type} takes {', '.join(INPUTS)} here, and no {', '.join(unknown)}")
-        inputs = {name: torch.as_tensor(inputs[name]).cpu() for name in INPUTS if inputs.get(name) is not None}
+        if unknown := sorted(inputs.keys() - {*self.inputs, "video_metadata"}):
+            raise OptionError(f"{self.model_type} takes {', '.join(self.inputs)} here, and no {', '.join(unknown)}")
+        inputs = {name: torch.as_tensor(inputs[name]).cpu() for name in self.inputs if inputs.get(name) is not None}
         if inputs["input_ids"].shape[0] != 1:
             raise OptionError(f"specvlm answers one prompt at a time, not a batch of {inputs['input_ids'].shape[0]}")
-        ids, config = inputs["input_ids"][0], self.model.config
+        ids = inputs["input_ids"][0]
         of_image, of_video = self._kinds(inputs)
         is_image = of_image[of_image | of_video]
 
@@ -141,17 +148,19 @@ class QwenVL(Family, abc.ABC):
         num_clips = num_frames = 0
         for mask, name in ((is_image, "image"), (~is_image, "video")):
             grids = inputs.get(f"{name}_grid_thw", torch.zeros(0, 3, dtype=torch.long))
-            sizes = grids[:, 1:].prod(1) // config.vision_config.spatial_merge_size**2
+            sizes = grids[:, 1:].prod(1) // self._merges(name, inputs) ** 2
             clips = torch.arange(len(grids)).repeat_interleave(grids[:, 0])
             frames = torch.arange(len(clips)).repeat_interleave(sizes[clips])
+            starts = torch.nn.functional.pad(sizes[clips].cumsum(0), (1, 0))[:-1]
+            places = torch.arange(len(frames)) - starts[frames]
+            frames, places = (each[self._stays(name, inputs)] for each in (frames, places))
             if len(frames) != int(mask.sum()):
                 raise OptionError(
                     f"the prompt has {int(mask.sum())} {name} place-holders; its {name}s need {len(frames)}"
                 )
-            starts = torch.nn.functional.pad(sizes[clips].cumsum(0), (1, 0))[:-1]
             clip_ids[mask] = clips[frames] + num_clips
             frame_ids[mask] = frames + num_frames
-            place_ids[mask] = torch.arange(len(frames)) - starts[frames]
+            place_ids[mask] = places
             num_clips, num_frames = num_clips + len(grids), num_frames + len(clips)
         clip_ids, still_ids = _in_order(clip_ids, is_image)
         if of_image[-1] or of_video[-1]:  # then the answer would go on from another position in each row
@@ -175,7 +184,16 @@ class QwenVL(Family, abc.ABC):
         ids, config = inputs["input_ids"][0], self.model.config
         return ids == config.image_token_id, ids == config.video_token_id
 
-    def _positions(self, inputs: Mapping[str, Tensor]) -> Int[Tensor, "3 L"]:
+    def _merges(self, name: str, inputs: Mapping[str, Tensor]) -> Int[Tensor, " clips"]:
+        """By how many patches a side each clip of a kind, image or video, is merged."""
+        grids = inputs.get(f"{name}_grid_thw", ())
+        return torch.full((len(grids),), self.model.config.vision_config.spatial_merge_size)
+
+    def _stays(self, name: str, inputs: Mapping[str, Tensor]) -> Bool[Tensor, " tokens"] | slice:
+        """Which tokens of all clips of a kind stand in the prompt: of some models' videos, not all of them."""
+        return slice(None)
+
+    def _positions(self, inputs: Mapping[str, Tensor]) -> Int[Tensor, "R L"]:
         """What stock `generate` would use."""
         if "image_grid_thw" not in inputs and "video_grid_thw" not in inputs:
             return torch.arange(inputs["input_ids"].shape[1]).expand(3, -1)
@@ -187,23 +205,37 @@ class QwenVL(Family, abc.ABC):
 
     @torch.no_grad()
     def see(self, prompt: Prompt) -> Seen:
-        frames = frames_of(prompt.model_inputs)
+        frames = self._frames(prompt.model_inputs)
         mentioned = prompt.frame_ids.unique()
-        visual = self.model.model.visual
-        batches, pixels, grids, num_patches = [], [], [], 0
+        batches, some, pixels, num_patches = [], [], [], 0
         for number in mentioned.tolist():
             frame = frames[number]
             pixels.append(prompt.model_inputs[frame.pixels][frame.first : frame.first + frame.num_patches])
-            grids.append([1, frame.height, frame.width])
+            some.append(frame)
             num_patches += frame.num_patches
             if num_patches >= PATCHES_PER_BATCH or number == int(mentioned[-1]):
-                grid = torch.tensor(grids, device=visual.device)
-                output = visual(torch.cat(pixels).to(visual.device, visual.dtype), grid_thw=grid, return_dict=True)
-                batches.append(self._states(output, grid))
-                pixels, grids, num_patches = [], [], 0
-        unit = self.model.config.vision_config.spatial_merge_size**2
-        sizes = torch.tensor([frames[number].num_patches // unit for number in mentioned.tolist()], dtype=torch.long)
+                batches.append(self._look(torch.cat(pixels), some))
+                some, pixels, num_patches = [], [], 0
+        sizes = torch.tensor([frames[number].num_tokens for number in mentioned.tolist()], dtype=torch.long)
         return Seen(mentioned, tuple(torch.cat(states) for states in zip(*batches, strict=True)), sizes)
+
+    def _frames(self, inputs: Mapping[str, Tensor]) -> list[Frame]:
+        """Every frame of a prompt's inputs by its id: the images first, then the videos, each in their own order."""
+        frames = []
+        for name, pixels in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+            grids, first = inputs.get(f"{name}_grid_thw", torch.zeros(0, 3, dtype=torch.long)), 0
+            for (steps, height, width), merge in zip(grids.tolist(), self._merges(name, inputs).tolist(), strict=True):
+                for _ in range(steps):
+                    frames.append(Frame(pixels, first, height, width, merge))
+                    first += height * width
+        return frames
+
+    def _look(self, pixels: Float[Tensor, "patches d"], frames: Sequence[Frame]) -> tuple[Tensor, ...]:
+        """What the tower makes of some frames, whose patches are these: a row for each video token."""
+        visual = self.model.model.visual
+        grid = torch.tensor([[1, frame.height, frame.width] for frame in frames], device=visual.device)
+        output = visual(pixels.to(visual.device, visual.dtype), grid_thw=grid, return_dict=True)
+        return self._states(output, grid)
 
     @abc.abstractmethod
     def _states(self, output: Any, grid: Int[Tensor, "F 3"]) -> tuple[Tensor, ...]:
@@ -277,18 +309,6 @@ def size_of_all(processor: Any, pixels: PixelBudget, num_frames: int) -> dict[st
     least = size["shortest_edge"] if pixels.min_pixels is None else pixels.min_pixels * num_frames
     most = size["longest_edge"] if pixels.max_pixels is None else pixels.max_pixels * num_frames
     return {"shortest_edge": least, "longest_edge": min(most, pixels.total_pixels or most)}
-
-
-def frames_of(inputs: Mapping[str, Tensor]) -> list[Frame]:
-    """Every frame of a prompt's inputs by its id: the images first, then the videos, each in their own order."""
-    frames = []
-    for pixels, grids in (("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")):
-        first = 0
-        for steps, height, width in inputs[grids].tolist() if grids in inputs else ():
-            for _ in range(steps):
-                frames.append(Frame(pixels, first, height, width))
-                first += height * width
-    return frames
 
 
 def _in_order(clip_ids: Int[Tensor, " M"], is_image: Tensor) -> tuple[Int[Tensor, " M"], frozenset[int]]:

@@ -14,8 +14,8 @@ from transformers import (
 )
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 
-from tiny import squares
 from tiny.sizes import Sizes
+from tiny.squares import common
 from tiny.words import END, token_id, tokenizer
 
 NAMED = {
@@ -28,27 +28,27 @@ NAMED = {
 
 
 def processor() -> ProcessorMixin:
-    size = {"longest_edge": 2 * squares.SIDE}
-    square = {"longest_edge": squares.SIDE}
+    size = {"longest_edge": 2 * common.SIDE}
+    square = {"longest_edge": common.SIDE}
     return SmolVLMProcessor(
-        image_processor=SmolVLMImageProcessor(size=size, max_image_size=square, **squares.LOOK),
+        image_processor=SmolVLMImageProcessor(size=size, max_image_size=square, **common.LOOK),
         tokenizer=tokenizer(**NAMED),
         video_processor=SmolVLMVideoProcessor(
-            max_image_size=square, **squares.LOOK, video_sampling={"max_frames": 16, "fps": 1, "video_size": size}
+            max_image_size=square, **common.LOOK, video_sampling={"max_frames": 16, "fps": 1, "video_size": size}
         ),
         image_seq_len=4,
-        chat_template=squares.chat_template("<video>", "<image>"),
+        chat_template=common.chat_template("<video>", "<image>"),
     )
 
 
 def model(sizes: Sizes) -> PreTrainedModel:
     vision = SmolVLMVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=squares.SIDE,
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=common.SIDE,
         patch_size=4, initializer_range=0.4,
     )  # fmt: skip
     config = SmolVLMConfig(
         vision_config=vision,
-        text_config=LlamaConfig(**squares.text_config(sizes)),
+        text_config=LlamaConfig(**common.text_config(sizes)),
         image_token_id=token_id("<image>"),
         scale_factor=2,
         tie_word_embeddings=sizes.tied,

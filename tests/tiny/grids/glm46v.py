@@ -12,7 +12,8 @@ from transformers import (
     ProcessorMixin,
 )
 
-from tiny import glm4v, qwen
+from tiny import qwen
+from tiny.grids import glm4v
 from tiny.sizes import Sizes
 
 

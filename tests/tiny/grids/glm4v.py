@@ -16,8 +16,9 @@ from transformers import (
 )
 from transformers.models.glm4v.configuration_glm4v import Glm4vTextConfig, Glm4vVisionConfig
 
-from tiny import qwen, squares
+from tiny import qwen
 from tiny.sizes import Sizes
+from tiny.squares import common
 from tiny.words import token_id, tokenizer
 
 IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
@@ -31,7 +32,7 @@ RENAMED = (
 
 def parts() -> dict[str, Any]:
     """Of the processor, but for what looks at pictures."""
-    template = squares.chat_template(
+    template = common.chat_template(
         f"<|begin_of_video|>{VIDEO}<|end_of_video|>", f"<|begin_of_image|>{IMAGE}<|end_of_image|>"
     )
     return {
@@ -60,7 +61,7 @@ def configs(sizes: Sizes) -> dict[str, Any]:
     rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [2, 1, 1], "partial_rotary_factor": 1.0}
     vision = {key: value for key, value in qwen.vision_config().items() if key != "num_position_embeddings"}
     return {
-        "text_config": Glm4vTextConfig(**squares.text_config(sizes), rope_parameters=rope),
+        "text_config": Glm4vTextConfig(**common.text_config(sizes), rope_parameters=rope),
         "vision_config": Glm4vVisionConfig(
             **vision, hidden_size=16, image_size=32, intermediate_size=32, out_hidden_size=sizes.hidden
         ),

@@ -14,8 +14,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from tiny import qwen3_vl, squares
+from tiny import qwen3_vl
 from tiny.sizes import Sizes
+from tiny.squares import common
 from tiny.words import token_id, tokenizer
 
 IMAGE = "<|image_pad|>"
@@ -28,22 +29,22 @@ NAMED = {
 
 
 def processor() -> ProcessorMixin:
-    look = {"size": {"height": squares.SIDE, "width": squares.SIDE}, **squares.LOOK}
+    look = {"size": {"height": common.SIDE, "width": common.SIDE}, **common.LOOK}
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(**look, min_patches=1, max_patches=3),
         tokenizer=tokenizer(**NAMED),
         video_processor=InternVLVideoProcessor(**look),
         image_seq_length=4,
-        chat_template=squares.chat_template("<video>\n", f"{IMAGE}\n"),
+        chat_template=common.chat_template("<video>\n", f"{IMAGE}\n"),
     )
 
 
 def model(sizes: Sizes) -> PreTrainedModel:
     vision = InternVLVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=squares.SIDE,
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=common.SIDE,
         patch_size=4, layer_scale_init_value=1.0, initializer_range=0.4,
     )  # fmt: skip
-    text = Qwen3Config(**squares.text_config(sizes), head_dim=16)
+    text = Qwen3Config(**common.text_config(sizes), head_dim=16)
     config = InternVLConfig(
         vision_config=vision,
         text_config=text,

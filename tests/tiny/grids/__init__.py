@@ -1,0 +1,1 @@
+"""The families that see grids of patches as Qwen-VL does."""

@@ -1,0 +1,1 @@
+"""The families that see squares of one size."""

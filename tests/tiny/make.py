@@ -14,7 +14,7 @@ from specvlm.pipeline import SpecVLM
 from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
 from tiny.grids import glm4v, glm46v, video_llama_3
 from tiny.sizes import Sizes
-from tiny.squares import internvl, llava_next_video, smolvlm
+from tiny.squares import internvl, llava_next_video, perception_lm, smolvlm
 from tiny.words import END, PAD, token_id
 
 BUILDERS: dict[str, ModuleType] = {
@@ -31,6 +31,7 @@ MORE: dict[str, ModuleType] = {
     "glm4v": glm4v,
     "glm46v": glm46v,
     "video_llama_3": video_llama_3,
+    "perception_lm": perception_lm,
 }
 """Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
 

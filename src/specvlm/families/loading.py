@@ -38,6 +38,7 @@ from specvlm.families.qwen.qwen3_vl_moe import Qwen3VLMoe
 from specvlm.families.releases import ADAPTERS_COME_ALONG
 from specvlm.families.squares.internvl import InternVL
 from specvlm.families.squares.llava_next_video import LlavaNextVideo
+from specvlm.families.squares.perception_lm import PerceptionLM
 from specvlm.families.squares.smolvlm import SmolVLM
 
 FAMILIES: dict[str, type[Family]] = {
@@ -54,6 +55,7 @@ FAMILIES: dict[str, type[Family]] = {
         Glm4v,
         Glm46V,
         VideoLlama3,
+        PerceptionLM,
     )
 }
 

@@ -45,6 +45,7 @@ IMAGE_TOKENS = {
     "glm4v": (6, 10),
     "glm46v": (6, 10),
     "video_llama_3": (24, 40),
+    "perception_lm": (12, 12),
 }
 """Of the two images."""
 

@@ -19,7 +19,7 @@ from specvlm.prompts.prompt import Prompt
 QUESTION = "what happens in the video ?"
 CELLS = [(family, media) for family in tiny.MORE for media in media_of(family)]
 every_medium = pytest.mark.parametrize(("name", "media"), CELLS)
-SQUARES = ("llava_next_video", "internvl", "smolvlm")
+SQUARES = ("llava_next_video", "internvl", "smolvlm", "perception_lm")
 every_family = pytest.mark.parametrize("name", tiny.MORE)
 
 
@@ -228,7 +228,7 @@ def test_text_that_would_be_taken_for_a_video_is_refused(name: str) -> None:
                 family(name).prepare((), **asked)
 
 
-@pytest.mark.parametrize("name", ["llava_next_video", "internvl"])
+@pytest.mark.parametrize("name", ["llava_next_video", "internvl", "perception_lm"])
 def test_videos_that_stock_cannot_put_side_by_side_are_refused(name: str) -> None:
     films = [tiny.film(4), tiny.film(6)]
     with pytest.raises(OptionError, match="refuses this prompt"):

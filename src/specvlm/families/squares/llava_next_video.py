@@ -37,13 +37,7 @@ class LlavaNextVideo(Squares):
         return (self.model.model.vision_tower,)
 
     def _frames(self, inputs: Mapping[str, Tensor]) -> Sequence[Frame]:
-        config, frames = self.model.config, []
-        if (videos := inputs.get("pixel_values_videos")) is not None:
-            num_videos, num_frames = videos.shape[:2]
-            frames = [
-                Frame(i // num_frames, "pixel_values_videos", i, 1, self.tokens_per_square, config.video_token_id)
-                for i in range(num_videos * num_frames)
-            ]
+        config, frames = self.model.config, self._of_videos(inputs)
         num_videos = 0 if not frames else frames[-1].clip + 1
         for i, size in enumerate(map(tuple, inputs.get("image_sizes", torch.zeros(0, 2)).tolist())):
             tiles = image_size_to_num_patches(size, config.image_grid_pinpoints, config.vision_config.image_size)

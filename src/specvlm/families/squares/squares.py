@@ -140,6 +140,17 @@ class Squares(Family, abc.ABC):
         """Every frame and image of a prompt's inputs, by its id: those of one input in a row, with the order in which
         their tokens stand."""
 
+    def _of_videos(self, inputs: Mapping[str, Tensor]) -> list[Frame]:
+        """The frames of videos that have an input, and a place-holder, of their own."""
+        videos = inputs.get("pixel_values_videos")
+        if videos is None:
+            return []
+        token, num_frames = self.model.config.video_token_id, videos.shape[1]
+        return [
+            Frame(number // num_frames, "pixel_values_videos", number, 1, self.tokens_per_square, token)
+            for number in range(videos.shape[0] * num_frames)
+        ]
+
     @torch.no_grad()
     def see(self, prompt: Prompt) -> Seen:
         mentioned, states = prompt.frame_ids.unique(), []

@@ -19,6 +19,9 @@ QWEN_DRAFTS = ("twin", "close", "kin", "self", "wide", "hostile", "rough", "smal
 
 ONE_TOWER = ("twin", "kin", "self", "hostile")
 
+RECURRENT_DRAFTS = tuple(name for name in QWEN_DRAFTS if name != "self")
+"""Of a target that folds what it reads, nothing can be left out for a draft of its own."""
+
 EVERY_RUN = ("qwen2_5_vl", "qwen3_vl")
 """One with windows and a clock, one with deeper features: each brings all that its sibling has."""
 

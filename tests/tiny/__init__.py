@@ -5,7 +5,19 @@
 
 from tiny.fingerprint import fingerprint
 from tiny.footage import film, half_still, image, video
-from tiny.make import BUILDERS, MORE, QWEN, family, llava_model, llava_processor, model, noised, pair, processor
+from tiny.make import (
+    BUILDERS,
+    MORE,
+    QWEN,
+    RECURRENT,
+    family,
+    llava_model,
+    llava_processor,
+    model,
+    noised,
+    pair,
+    processor,
+)
 from tiny.words import VOCABULARY, token_id, tokenizer
 
 llava, llava_pair = family, pair
@@ -14,6 +26,7 @@ __all__ = [
     "BUILDERS",
     "MORE",
     "QWEN",
+    "RECURRENT",
     "VOCABULARY",
     "family",
     "film",

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from specvlm.families import Family, family_of
 from specvlm.pipeline import SpecVLM
-from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_vl_moe
+from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 from tiny.grids import glm4v, glm46v, video_llama_3
 from tiny.sizes import Sizes
 from tiny.squares import internvl, llava_next_video, perception_lm, smolvlm
@@ -34,6 +34,9 @@ MORE: dict[str, ModuleType] = {
     "perception_lm": perception_lm,
 }
 """Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
+RECURRENT: dict[str, ModuleType] = {"qwen3_5": qwen3_5, "qwen3_5_moe": qwen3_5_moe}
+"""Families some of whose layers fold what they read. Not in BUILDERS: no target of them is its own draft, and no round
+of theirs is played on the device; tests of their own ask all else of them."""
 
 QWEN = tuple(name for name in BUILDERS if name.startswith("qwen"))
 
@@ -42,14 +45,14 @@ TOWERS = ("model.visual.", "model.vision_tower.", "model.vision_model.")
 
 
 def processor(family: str) -> ProcessorMixin:
-    return (BUILDERS | MORE)[family].processor()
+    return (BUILDERS | MORE | RECURRENT)[family].processor()
 
 
 def model(family: str, seed: int = 0, *, dtype: torch.dtype = torch.float32, **sizes: Any) -> PreTrainedModel:
     """Random weights, the same ones in every dtype; `sizes` are those of `Sizes`."""
     torch.manual_seed(seed)
-    made = (BUILDERS | MORE)[family].model(Sizes(**sizes)).to(dtype).eval()
-    if family == "qwen3_vl_moe" and dtype == torch.float64:
+    made = (BUILDERS | MORE | RECURRENT)[family].model(Sizes(**sizes)).to(dtype).eval()
+    if family in ("qwen3_vl_moe", "qwen3_5_moe") and dtype == torch.float64:
         made.set_experts_implementation("batched_mm")  # the default one multiplies in no float64
     made.generation_config.eos_token_id = token_id(END)
     made.generation_config.pad_token_id = token_id(PAD)

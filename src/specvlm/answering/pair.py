@@ -49,6 +49,11 @@ class Pair:
         """Check that they fit, and compare their towers once. Errors: ModelError, naming what differs, or what keeps
         trees from being verified (`probe`); OptionError for a `compile` that can't be."""
         compiled = resolved(compile, target)
+        if draft == "self" and target.decoder.folds:
+            raise ModelError(
+                f"{target.name} can't be its own draft: most of its layers fold the video into a state, out of which "
+                "no token can be left; give a smaller model of its kind"
+            )
         if draft is not None and draft != "self":
             check_layout(target, draft)
             check_tokenizer(target, draft)

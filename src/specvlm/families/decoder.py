@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from specvlm.engine.attention import (
     ScoreRecorder,
@@ -24,7 +24,8 @@ from specvlm.engine.attention import (
     seen_by_each,
     without_cudnn,
 )
-from specvlm.engine.caches.kv_cache import KVCache, TreeCache, refuse_unless_rollable
+from specvlm.engine.caches.kv_cache import KVCache, TreeCache, refuse_unless_taken_back
+from specvlm.engine.caches.recurrent_cache import RECURRENT, PassedByError, RecurrentCache
 from specvlm.engine.decoder import Embeds
 from specvlm.engine.kernels.packed_products import PackedWeights, pack
 from specvlm.engine.kernels.thin_attention import hiding_columns, thin_attention
@@ -34,6 +35,7 @@ from specvlm.errors import LengthWarning, ModelError
 from specvlm.families.checks.frequencies import positions_of, reach_of
 from specvlm.families.checks.stock_attention import AskedAttention, ForeignRefused
 from specvlm.families.layers import can_walk, walk
+from specvlm.families.recurrent.delta_net import DeltaNet
 from specvlm.families.releases import cache_name
 
 
@@ -69,6 +71,7 @@ class HFDecoder:
         only = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
         self._layer_types = tuple(named or [only] * config.num_hidden_layers)
         self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type and named else torch.empty(1, 1, 0, 0)
+        self._delta_net = DeltaNet.of(self.language_model) if RECURRENT in self._layer_types else None
         self._reach = reach_of(self.language_model)
         self._may_warn = True
         self._packed: PackedWeights | None = None
@@ -80,6 +83,15 @@ class HFDecoder:
     @property
     def head(self) -> nn.Module:
         return self._whole.lm_head
+
+    @property
+    def folds(self) -> bool:
+        """Whether layers fold what they read into a state, out of which nothing can be taken."""
+        return self._delta_net is not None
+
+    def stock_cache(self) -> Cache:
+        """A cache of transformers' own, empty, as stock `generate` makes one."""
+        return DynamicCache(config=self.language_model.config) if self.folds else DynamicCache()
 
     @property
     def lengthens(self) -> bool:
@@ -128,9 +140,12 @@ class HFDecoder:
         """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
         try:
             window = getattr(self.language_model.config, "sliding_window", None)
-            refuse_unless_rollable(self._layer_types, window, self.name, longest or capacity)
+            replayed = () if self._delta_net is None else (RECURRENT,)
+            refuse_unless_taken_back(self._layer_types, window, self.name, longest or capacity, replayed)
         except ValueError as error:
             raise ModelError(str(error)) from None
+        if self._delta_net is not None:
+            return RecurrentCache(self._layer_types, capacity)
         return TreeCache(len(self._layer_types), capacity)
 
     def refuse_beyond(self, needed: int) -> None:
@@ -228,8 +243,7 @@ class HFDecoder:
         longer than an operation on a few rows."""
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
         alone: Sequence[Seen] | None = None
-        before = cache.length
-        length = before + len(embeds)
+        length, seen = cache.length + len(embeds), mask
         if as_stock:
             alone, mask = [slice(None)] if mask is None else seen_by_each(mask, length), None
         elif mask is not None and thin_attention_pays(mask.shape[0], like.dtype, like.device):
@@ -241,15 +255,17 @@ class HFDecoder:
 
         ours = partial(attention_forward, mask=mask, recorder=recorder, kernel=kernel, alone=alone)
         attend = AskedAttention(self.name, ours)
+        reading = cache.read_text(len(embeds), seen, like.device) if is_text else cache.read_prompt(len(embeds))
+        # Who wants stock's numbers gets stock's kernels.
+        kernels = nullcontext() if as_stock else without_cudnn(like.device)
+        states = nullcontext()
+        if self._delta_net is not None:
+            states = self._delta_net.for_text() if is_text else self._delta_net.for_prompt()
         try:
-            # Who wants stock's numbers gets stock's kernels.
-            kernels = nullcontext() if as_stock else without_cudnn(like.device)
-            with kernels, lend_attention(attend, ForeignRefused(self.name)):
-                hidden = self._read(embeds, positions, cache, like, is_text=is_text)
-        except BaseException:
-            # Interrupted between two layers, they would disagree about how much they hold.
-            cache.truncate(before)
-            raise
+            with reading as handed, kernels, states, lend_attention(attend, ForeignRefused(self.name)):
+                hidden = self._read(embeds, positions, handed, like, is_text=is_text)
+        except PassedByError as error:  # by kernels in the place of whole layers, say
+            raise ModelError(f"{self.name}: its {error}; load it without kernels of its own") from error
         if not attend.was_asked:
             raise ModelError(
                 f"{self.name} didn't ask transformers for its attention: this model, or this release, does it "

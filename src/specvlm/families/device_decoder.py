@@ -42,6 +42,8 @@ class HFDeviceDecoder:
             return "it lies on several devices"
         if any(weight.is_meta for weight in model.parameters()):
             return "not all of its weights are in memory"
+        if decoder.folds:
+            return "some of its layers fold what they read into a state"
         if decoder.lengthens:
             return "its rotary frequencies hang on the length of a forward"
         experts = getattr(model.config, "_experts_implementation", None)

@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from transformers import Cache
 
 WALKED = frozenset(
-    ("glm4v_text", "llama", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "qwen3_vl_moe_text")
+    (
+        "glm4v_text",
+        "llama",
+        "qwen2",
+        "qwen2_vl_text",
+        "qwen2_5_vl_text",
+        "qwen3",
+        "qwen3_vl_text",
+        "qwen3_vl_moe_text",
+        "qwen3_5_text",
+        "qwen3_5_moe_text",
+    )
 )
 """The `model_type` of text models whose forward over text is rotary angles, layers, norm, and nothing else."""
 

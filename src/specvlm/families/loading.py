@@ -33,6 +33,8 @@ from specvlm.families.keywords import Keywords
 from specvlm.families.llava_onevision import LlavaOnevision
 from specvlm.families.qwen.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen.qwen2_vl import Qwen2VL
+from specvlm.families.qwen.qwen3_5 import Qwen3_5
+from specvlm.families.qwen.qwen3_5_moe import Qwen3_5Moe
 from specvlm.families.qwen.qwen3_vl import Qwen3VL
 from specvlm.families.qwen.qwen3_vl_moe import Qwen3VLMoe
 from specvlm.families.releases import ADAPTERS_COME_ALONG
@@ -49,6 +51,8 @@ FAMILIES: dict[str, type[Family]] = {
         Qwen2_5VL,
         Qwen3VL,
         Qwen3VLMoe,
+        Qwen3_5,
+        Qwen3_5Moe,
         LlavaNextVideo,
         InternVL,
         SmolVLM,

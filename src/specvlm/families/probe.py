@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from specvlm.engine.tree import DraftTree
 from specvlm.errors import ModelError, brief
@@ -176,7 +176,7 @@ def _look_at_trees(family: Family) -> None:
     """A tree's logits, beside those of the same tokens one by one as stock `generate` reads them."""
     decoder = family.decoder
     together, swapped = (_tree(decoder, companions) for companions in COMPANIONS)
-    cache = DynamicCache()
+    cache = decoder.stock_cache()
     alone = torch.stack([decoder.stock_step(token, place, cache) for place, token in enumerate(WATCHED)]).double()
     rounded = MUCH.get(decoder.dtype, MUCH_ROUNDED)
     _require(family, _apart(together, alone), rounded, "as part of a tree than by themselves")

@@ -21,6 +21,9 @@ CHUNKS_SEE_WRONG = Version(transformers.__version__) < Version("5.23.0")
 ASSISTS_WITH_STATIC = Version(transformers.__version__) >= Version("5.24.0")
 """Whether stock `generate` can be assisted with a static cache: such a cache can be cropped."""
 
+STATES_ARE_ASKED_FOR = Version(transformers.__version__) >= Version("5.24.0")
+"""Whether recurrent layers ask their cache for their states by the methods that ours has."""
+
 ADAPTERS_COME_ALONG = Version(transformers.__version__) < Version("5.23.0")
 """Whether a checkpoint with an adapter in its own folder can't be loaded without it."""
 

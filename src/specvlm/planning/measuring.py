@@ -133,12 +133,13 @@ def _filled(decoder: Decoder, length: int, room: int) -> TreeCache:
     """A cache with so many tokens in it, of which only the time to look at them matters."""
     cache = decoder.new_cache(0)
     cache.reserve(length + room)  # even if no answer of this model may be that long
-    _step(decoder, cache, 0, 1)
-    for layer in cache.layers:
+    decoder.step(torch.zeros(1, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long), None, cache)
+    cache.keep((0,), 1)
+    for layer in cache.attention:
         dice = torch.Generator(layer.keys.device).manual_seed(0)  # the global one belongs to whoever samples
         layer.keys.normal_(generator=dice)
         layer.values.normal_(generator=dice)
-        layer.length = length
+    cache.pretend(length)
     return cache
 
 

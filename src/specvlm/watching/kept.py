@@ -77,6 +77,7 @@ class Kept:
         """Let an answer begin with what its prompt shares with what is held; the rest is forgotten."""
         self.held = self.held.first(self.held.shared(prompt))  # first, so that it is true wherever this is interrupted
         self.cache.truncate(len(self.held))
+        self.held = self.held.first(self.cache.length)  # which may be less: some memories go back to few places
         self.cache.reserve(sequence.cache.capacity)
         sequence.cache = self.cache
         self.lent = True
@@ -133,6 +134,7 @@ class Known:
                     sequence.cache.reserve(sequence.cache.capacity + ROOM)
                     self._kept = Kept(sequence.cache, Held(prompt.input_ids[:0], prompt.position_ids[:, :0]))
                 kept = self._kept
+                kept.cache.mark(prompt.split)  # where the next question may begin
                 if kept.lent:
                     sequence.cache.extend(kept.cache, kept.held.shared(prompt))
                 else:

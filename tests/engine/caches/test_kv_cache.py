@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from specvlm.engine.caches.kv_cache import GROWTH_BLOCK, TreeCache, refuse_unless_rollable
+from specvlm.engine.caches.kv_cache import GROWTH_BLOCK, TreeCache, refuse_unless_taken_back
 
 HEADS, DIM, LAYERS = 2, 3, 2
 
@@ -178,13 +178,13 @@ def test_it_tells_transformers_what_it_asks_for():
 @pytest.mark.parametrize("kind", ["linear_attention", "mamba", "chunked_attention"])
 def test_a_memory_that_cannot_be_rolled_back_is_refused_by_name(kind):
     with pytest.raises(ValueError, match=f"some model has layers of type '{kind}'"):
-        refuse_unless_rollable(["full_attention", kind], None, "some model", 10)
+        refuse_unless_taken_back(["full_attention", kind], None, "some model", 10)
 
 
 def test_a_sliding_window_is_fine_until_the_answer_outgrows_it():
     layers = ["full_attention", "sliding_attention"]
-    refuse_unless_rollable(layers, 100, "some model", 100)
-    refuse_unless_rollable(layers, None, "some model", 10_000)  # a window that is switched off
+    refuse_unless_taken_back(layers, 100, "some model", 100)
+    refuse_unless_taken_back(layers, None, "some model", 10_000)  # a window that is switched off
     with pytest.raises(ValueError, match=r"some model attends through a sliding window of 100 .* needs 101"):
-        refuse_unless_rollable(layers, 100, "some model", 101)
-    refuse_unless_rollable(["full_attention"], 100, "some model", 10_000)  # a window that no layer looks through
+        refuse_unless_taken_back(layers, 100, "some model", 101)
+    refuse_unless_taken_back(["full_attention"], 100, "some model", 10_000)  # a window that no layer looks through

@@ -26,7 +26,7 @@ from specvlm.video import Video
 QUESTION = "what happens in the video ?"
 HISTORY = (("what is it?", "a red ball"), ("where?", "to the left"))
 DEEP = ("qwen3_vl", "qwen3_vl_moe")
-every_family = pytest.mark.parametrize("name", tiny.QWEN)
+every_family = pytest.mark.parametrize("name", [*tiny.QWEN, *tiny.RECURRENT])
 
 
 @dataclass(frozen=True)
@@ -407,7 +407,7 @@ def test_the_pixels_of_a_budget_are_those_of_the_checkpoints_processor(name, bud
         num_frames = len(film.frames)
         least = pixels.min_pixels or processor.size["shortest_edge"]
         most = pixels.max_pixels or processor.size["longest_edge"]
-        if name in DEEP:  # counted over all frames of the clip
+        if name in DEEP or name in tiny.RECURRENT:  # counted over all frames of the clip
             least = least * num_frames if pixels.min_pixels else least
             most = min(most * num_frames if pixels.max_pixels else most, pixels.total_pixels or most * num_frames)
         elif pixels.total_pixels:

@@ -6,11 +6,12 @@ Stock `DynamicCache` concatenates the whole cache at every step: on a long video
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -37,7 +38,28 @@ class KVCache(Cache, abc.ABC):
 
     @abc.abstractmethod
     def truncate(self, length: int) -> None:
-        """Forget, in every layer, what was appended behind the first `length` positions, if anything was."""
+        """Forget, in every layer, what was appended behind the first `length` positions, if anything was.
+
+        A cache that knows its past in some places only goes back to one of those: its `length` is then less.
+        """
+
+    @contextmanager
+    def read_text(self, count: int, mask: Bool[Tensor, "count last"] | None, device: torch.device) -> Iterator[KVCache]:
+        """Around one forward that appends `count` tokens of text, as `Decoder.step`: yields what the model is given.
+
+        Interrupted between two layers, they would disagree about how much they hold: then it is as it was before.
+        Errors: ValueError for a mask that this cache's layers can't follow.
+        """
+        before = self.length
+        try:
+            yield self
+        except BaseException:
+            self.truncate(before)
+            raise
+
+    def read_prompt(self, count: int) -> AbstractContextManager[KVCache]:
+        """The same around a forward over the next `count` tokens of a prompt, as `Decoder.prefill`."""
+        return self.read_text(count, None, torch.device("cpu"))
 
 
 class TreeLayer(CacheLayerMixin):
@@ -134,22 +156,36 @@ class TreeCache(KVCache):
         super().__init__(layers=[TreeLayer(capacity) for _ in range(num_layers)])
 
     @property
+    def attention(self) -> list[TreeLayer]:
+        """The layers that have keys and values: here, all."""
+        return self.layers
+
+    @property
     def length(self) -> int:
         """Positions in use."""
-        return self.layers[0].length
+        return self.attention[0].length
 
     def truncate(self, length: int) -> None:
-        for layer in self.layers:
+        for layer in self.attention:
             layer.length = min(layer.length, length)
+
+    def mark(self, position: int) -> None:
+        """Ask for a way back to `position`, which is about to be read. There is one to everywhere, but in caches whose
+        `truncate` says otherwise."""
+
+    def pretend(self, length: int) -> None:
+        """Take whatever stands in the first `length` positions for something that was read: to measure its cost."""
+        for layer in self.attention:
+            layer.length = length
 
     @property
     def capacity(self) -> int:
         """Positions that there is room for."""
-        return self.layers[0].capacity
+        return self.attention[0].capacity
 
     def reserve(self, capacity: int) -> None:
         """Make room for `capacity` positions at once: each time that a cache grows, all of it is copied."""
-        for layer in self.layers:
+        for layer in self.attention:
             layer.reserve(capacity)
 
     def extend(self, other: TreeCache, length: int) -> None:
@@ -161,13 +197,15 @@ class TreeCache(KVCache):
     @property
     def nbytes(self) -> int:
         """Bytes allocated, in use or not."""
-        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.layers if layer.is_initialized)
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.attention if layer.is_initialized)
 
     @property
     def bytes_per_position(self) -> int:
         """What one position takes in all layers together."""
         return sum(
-            (layer.keys.nbytes + layer.values.nbytes) // layer.capacity for layer in self.layers if layer.is_initialized
+            (layer.keys.nbytes + layer.values.nbytes) // layer.capacity
+            for layer in self.attention
+            if layer.is_initialized
         )
 
     def keep(self, path: Sequence[int], num_nodes: int) -> None:
@@ -175,40 +213,46 @@ class TreeCache(KVCache):
 
         Errors: ValueError if the path isn't increasing within 0..num_nodes-1, or more nodes are named than are held.
         """
+        self.require_path(path, num_nodes)
+        start = self.length - num_nodes
+        still = not path or path[-1] == len(path) - 1
+        source = None if still else longs([start + node for node in path])
+        for layer in self.attention:
+            layer.keep(source, start, len(path))
+
+    def require_path(self, path: Sequence[int], num_nodes: int) -> None:
+        """Errors: ValueError as of `keep`."""
         if not 0 <= num_nodes <= self.length:
             raise ValueError(f"can't choose among the last {num_nodes} positions of a cache that holds {self.length}")
         if list(path) != sorted({*path}) or (path and not 0 <= path[0] <= path[-1] < num_nodes):
             raise ValueError(f"a path must increase within 0..{num_nodes - 1}, not {list(path)}")
-        start = self.length - num_nodes
-        still = not path or path[-1] == len(path) - 1
-        source = None if still else longs([start + node for node in path])
-        for layer in self.layers:
-            layer.keep(source, start, len(path))
 
     def rollback(self, num_positions: int) -> None:
         """Forget the last `num_positions` positions."""
         self.keep((), num_positions)
 
 
-def refuse_unless_rollable(
-    layer_types: Sequence[str], sliding_window: int | None, model_name: str, needed: int
+def refuse_unless_taken_back(
+    layer_types: Sequence[str],
+    sliding_window: int | None,
+    model_name: str,
+    needed: int,
+    replayed: Collection[str] = (),
 ) -> None:
-    """Raise ValueError when a layer's memory can't be rolled back to before a rejected guess.
+    """Raise ValueError when there is no way to take a rejected guess back out of a layer's memory.
 
-    `layer_types` are those of the transformers config. Recurrent and linear-attention layers fold each token into a
-    state for good. A sliding window is harmless as long as all `needed` positions fit in it.
+    `layer_types` are those of the transformers config. Full attention is truncated. A sliding window is too, as long as
+    all `needed` positions fit in it. Of the kinds `replayed` the state is kept at the last accepted token
+    (`RecurrentCache`). All others fold each token into a state for good, or drop what they would need again.
     """
-    for kind in sorted(set(layer_types)):
-        if kind == "full_attention":
-            continue
-        if kind == "sliding_attention":
-            if sliding_window is not None and needed > sliding_window:
-                raise ValueError(
-                    f"{model_name} attends through a sliding window of {sliding_window} positions and this "
-                    f"answer needs {needed}: give fewer frames or a smaller max_new_tokens"
-                )
-            continue
-        raise ValueError(
-            f"{model_name} has layers of type {kind!r}, whose memory can't be rolled back after a rejected guess; "
-            "only full attention can be verified as a tree"
-        )
+    for kind in sorted({*layer_types} - {"full_attention", *replayed}):
+        if kind != "sliding_attention":
+            raise ValueError(
+                f"{model_name} has layers of type {kind!r}, whose memory can't be rolled back after a rejected guess; "
+                "full attention can be truncated, and linear attention where its recurrence can be replayed"
+            )
+        if sliding_window is not None and needed > sliding_window:
+            raise ValueError(
+                f"{model_name} attends through a sliding window of {sliding_window} positions and this "
+                f"answer needs {needed}: give fewer frames or a smaller max_new_tokens"
+            )

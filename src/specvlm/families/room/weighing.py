@@ -124,4 +124,5 @@ def _tensors(module: torch.nn.Module) -> Sequence[torch.Tensor]:
 def _token_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
     text: Any = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 2 * text.num_hidden_layers * text.num_key_value_heads * width * dtype.itemsize
+    folding = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
+    return 2 * (text.num_hidden_layers - folding) * text.num_key_value_heads * width * dtype.itemsize

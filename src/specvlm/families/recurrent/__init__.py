@@ -1,0 +1,1 @@
+"""Language models some of whose layers are recurrent: how their own functions read a tree."""

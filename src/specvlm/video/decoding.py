@@ -4,8 +4,9 @@
    each frame is shown and where decoding can start.
 2. **Choose** frames by their exact times.
 3. **Decode** from the nearest keyframe on, seeking over what isn't needed, and leaving out frames that nobody asked for
-   and that no other frame is decoded from. All that comes out is compared with what the packets promised, so the frames
-   are those of a decode from start to end.
+   and that no other frame is decoded from; by several decoders at once, each with a stretch of the file, if there are
+   cores for them. All that comes out is compared with what the packets promised, so the frames are those of a decode
+   from start to end.
 4. Where packets don't tell (no timestamps, damage, keyframes that are none), decode **everything** to learn which
    frames exist, and then once more to pick them. Slower, always right, and no more memory than the frames chosen.
 

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from specvlm.video.room import require_all
 
 
 class Gallery:
-    """The frames wanted, each put in its place as it comes along; its size is that of the first to arrive."""
+    """The frames wanted, each put in its place as it comes along, by several threads maybe. The size of all is that of
+    the first to arrive."""
 
-    def __init__(self, num_frames: int, name: str) -> None:
-        self._name = name
+    def __init__(self, num_frames: int, name: str, is_one_size: bool = False) -> None:
+        """If `is_one_size`, what has another one than the first isn't scaled, but refused."""
+        self._name, self._is_one_size = name, is_one_size
         self._missing = set(range(num_frames))
         self._pixels = np.empty((num_frames, 0, 0, 3), np.uint8)
         self._size = (0, 0)
+        self._lock = Lock()
 
-    def hang(self, row: int, frame: VideoFrame) -> None:
-        if self._pixels.size == 0:
-            self._size = (frame.width, frame.height)
-            require_all(len(self._pixels), *self._size, self._name)
-        pixels = upright(frame, *self._size)
-        if self._pixels.size == 0:
-            self._pixels = np.empty((len(self._pixels), *pixels.shape), np.uint8)
+    def hang(self, row: int, frame: VideoFrame, reformatter: VideoReformatter) -> bool:
+        """Whether it could be. A reformatter belongs to one thread."""
+        is_first = self._pixels.size == 0
+        size = (frame.width, frame.height)
+        if is_first:
+            require_all(len(self._pixels), *size, self._name)
+        pixels = upright(frame, *(size if is_first or self._is_one_size else self._size), reformatter)
+        with self._lock:
+            if self._pixels.size == 0:
+                self._pixels, self._size = np.empty((len(self._pixels), *pixels.shape), np.uint8), size
+        if self._pixels.shape[1:] != pixels.shape:
+            return False
         self._pixels[row] = pixels
         self._missing.discard(row)
+        return True
 
     def frames(self) -> UInt8[np.ndarray, "chosen H W 3"] | None:
         """All the frames, or None if one never came."""
         return None if self._missing else self._pixels
 
 
-def upright(frame: VideoFrame, width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+def upright(frame: VideoFrame, width: int, height: int, reformatter: VideoReformatter) -> UInt8[np.ndarray, "H W 3"]:
     """The frame as RGB, scaled to `width` x `height`, then turned and mirrored as its display matrix asks.
 
     The matrix maps stored (x, y) to shown (a x + c y, b x + d y). Angles between the quarter turns are taken for
     the nearest one.
     """
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    # In one thread: threads of swscale take longer to begin than to work.
+    pixels = reformatter.reformat(frame, width, height, "rgb24", threads=1).to_ndarray()
     a, b, c, d = _display_matrix(frame)
     if abs(b) > abs(a):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
+from threading import Event
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType, VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Int64, UInt8
 
@@ -20,8 +25,12 @@ from specvlm.errors import VideoError
 from specvlm.video.files.clock import Told, presented
 from specvlm.video.files.container import VideoFile, demuxed
 from specvlm.video.files.packets import Packet, Scan, entries, needed, plan, timeline
+from specvlm.video.files.shares import ALONE, TURNS, Crew, Share, cores, crew, shares
 from specvlm.video.pixels import Gallery
 from specvlm.video.sampling import Timeline
+
+LONGEST_WAIT = 0.1
+"""Seconds, at the end of a file."""
 
 
 def read(
@@ -29,14 +38,55 @@ def read(
 ) -> UInt8[np.ndarray, "chosen H W 3"] | None:
     """The frames at `places` of the scan's timeline. None if the decoder doesn't bear the packets out."""
     shown = scan.shown()
-    rows = {shown[place].pts: row for row, place in enumerate(places)}
+    rows = {shown[place].pts or 0: row for row, place in enumerate(places)}
     hopping, straight = (tuple(plan(scan.packets, rows, starts)) for starts in (entries(scan.packets), []))
     few, all_of_them = needed(scan.packets, rows), frozenset(range(len(scan.packets)))
-    for runs, fed in dict.fromkeys([(hopping, few), (hopping, all_of_them), (straight, all_of_them)]):
-        frames = _decode_runs(source, scan, runs, fed, rows)
+    ways = dict.fromkeys([(hopping, few), (hopping, all_of_them), (straight, all_of_them)])
+    num_cores = cores() if source.is_shared_cheaply else 1
+    parts = shares(scan.packets, rows, few, TURNS * num_cores)
+    team = crew(len(parts), num_cores, scan.frame_pixels)
+    if team != ALONE:
+        frames = _read_side_by_side(source, scan, parts, few, rows, team)
         if frames is not None:
             return frames
+        del ways[hopping, few]
+    for runs, fed in ways:
+        gallery = Gallery(len(rows), source.name)
+        if _decode_shares(_Reading(source, scan, fed, rows, gallery), [Share(tuple(rows), runs)]):
+            return gallery.frames()
     return None
+
+
+def _read_side_by_side(
+    source: VideoFile, scan: Scan, parts: Sequence[Share], fed: frozenset[int], rows: Mapping[int, int], team: Crew
+) -> UInt8[np.ndarray, "chosen H W 3"] | None:
+    """The same, by several decoders. None also where the size changes midway: then one alone sees which came first."""
+    gallery = Gallery(len(rows), source.name, is_one_size=True)
+    reading = _Reading(source, scan, fed, rows, gallery)
+    left = deque(parts)
+    with ThreadPoolExecutor(team.decoders, "specvlm-video") as pool:
+        try:
+            done = [pool.submit(_work, reading, left, team.threads) for _ in range(team.decoders)]
+            return gallery.frames() if all(each.result() for each in done) else None
+        finally:
+            reading.is_given_up.set()
+            done = []  # an error would keep what it came through: decoders and their buffers
+
+
+def _work(reading: _Reading, left: deque[Share], num_threads: int) -> bool:
+    is_done = False
+    try:
+        is_done = _decode_shares(reading, _taken(left), num_threads)
+        return is_done
+    finally:
+        if not is_done:
+            reading.is_given_up.set()
+
+
+def _taken(left: deque[Share]) -> Iterator[Share]:
+    with suppress(IndexError):
+        while True:
+            yield left.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,53 +133,82 @@ def read_surveyed(
 ) -> UInt8[np.ndarray, "chosen H W 3"]:
     """The frames at `places` of a survey's timeline, by decoding everything up to the last of them once more."""
     rows = {found.order[place]: row for row, place in enumerate(places)}
-    gallery = Gallery(len(places), source.name)
+    gallery, reformatter = Gallery(len(places), source.name), VideoReformatter()
     with source.opened(found.thread_type) as (container, stream):
         frames = _Decoder(stream).frames(islice(demuxed(container, stream), len(scan.packets)))
         for place, frame in enumerate(islice(frames, max(rows) + 1)):
             if place in rows:
-                gallery.hang(rows[place], frame)
+                gallery.hang(rows[place], frame, reformatter)
     pixels = gallery.frames()
     if pixels is None:
         raise VideoError(f"{source.name} changed while it was being read: leave it alone and read it again")
     return pixels
 
 
-def _decode_runs(
-    source: VideoFile, scan: Scan, runs: Iterable[range], fed: frozenset[int], rows: Mapping[int, int]
-) -> UInt8[np.ndarray, "chosen H W 3"] | None:
-    """The frames shown at the ticks in `rows`, in those rows, by decoding the packets of `runs` that are `fed`. None if
-    one doesn't yield what it promises."""
-    places = {(packet.pts, packet.size): place for place, packet in enumerate(scan.packets)}
-    gallery = Gallery(len(rows), source.name)
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is read: the frames shown at the ticks in `rows`, into those rows of the gallery, from packets that are
+    `fed`."""
+
+    source: VideoFile
+    scan: Scan
+    fed: frozenset[int]
+    rows: Mapping[int, int]
+    gallery: Gallery
+    is_given_up: Event = field(default_factory=Event)
+    places: Mapping[tuple[int | None, int], int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = {(packet.pts, packet.size): place for place, packet in enumerate(self.scan.packets)}
+        object.__setattr__(self, "places", places)
+
+
+def _decode_shares(reading: _Reading, parts: Iterable[Share], num_threads: int = 0) -> bool:
+    """Whether all shares yielded what their packets promise; by one decoder of `num_threads`."""
+    reformatter = VideoReformatter()
     with ExitStack() as stack:
-        container, stream = stack.enter_context(source.opened())
-        for run in runs:
-            packets = demuxed(container, stream)
-            if run.start:
-                packets = _seek(container, stream, scan.packets[run.start], places)
-            if packets is None:  # the seek went astray: start over and read on up to the run
-                container, stream = stack.enter_context(source.opened())
-                packets = islice(demuxed(container, stream), run.start, None)
-            entry = scan.packets[run.start].pts if run.start else None
-            promised = {scan.packets[place].pts for place in run if place in fed and scan.packets[place].is_shown}
-            if entry is not None:
-                # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
-                promised = {tick for tick in promised if tick is not None and tick >= entry}
-            latest: int | None = None
-            asked = (packet for place, packet in zip(run, packets, strict=False) if place in fed)
-            for frame in _Decoder(stream).frames(asked):
-                if latest is not None and frame.pts is not None and frame.pts <= latest:
-                    return None  # the decoder knows the order: it is the times that are false
-                latest = frame.pts
-                if run.start and frame.pts == entry and frame.pict_type not in (PictureType.I, PictureType.NONE):
-                    return None  # called a keyframe but none: x264's intra refresh, or a container's mistake
-                promised.discard(frame.pts)
-                if frame.pts is not None and frame.pts in rows:
-                    gallery.hang(rows[frame.pts], frame)
-            if promised:
-                return None
-    return gallery.frames()
+        container, stream = stack.enter_context(reading.source.opened(num_threads=num_threads))
+        for part in parts:
+            ticks = frozenset(part.ticks)
+            for run in part.runs:
+                packets = demuxed(container, stream)
+                if run.start:
+                    packets = _seek(container, stream, reading.scan.packets[run.start], reading.places)
+                if packets is None:  # the seek went astray: start over and read on up to the run
+                    container, stream = stack.enter_context(reading.source.opened(num_threads=num_threads))
+                    packets = islice(demuxed(container, stream), run.start, None)
+                if not _decode_run(reading, stream, packets, run, ticks, reformatter):
+                    return False
+    return True
+
+
+def _decode_run(
+    reading: _Reading,
+    stream: VideoStream,
+    packets: Iterator[av.Packet],
+    run: range,
+    ticks: frozenset[int],
+    reformatter: VideoReformatter,
+) -> bool:
+    known, fed = reading.scan.packets, reading.fed
+    entry = known[run.start].pts if run.start else None
+    promised = {known[place].pts for place in run if place in fed and known[place].is_shown}
+    if entry is not None:
+        # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
+        promised = {tick for tick in promised if tick is not None and tick >= entry}
+    latest: int | None = None
+    asked = (packet for place, packet in zip(run, packets, strict=False) if place in fed)
+    goes_on = takewhile(lambda _: not reading.is_given_up.is_set(), asked)
+    for frame in _Decoder(stream).frames(goes_on, run.stop == len(known)):
+        if latest is not None and frame.pts is not None and frame.pts <= latest:
+            return False  # the decoder knows the order: it is the times that are false
+        latest = frame.pts
+        if run.start and frame.pts == entry and frame.pict_type not in (PictureType.I, PictureType.NONE):
+            return False  # called a keyframe but none: x264's intra refresh, or a container's mistake
+        promised.discard(frame.pts)
+        if frame.pts in ticks and not reading.gallery.hang(reading.rows[frame.pts], frame, reformatter):
+            return False
+    return not promised
 
 
 def _seek(
@@ -162,18 +241,32 @@ class _Decoder:
 
     stream: VideoStream
     num_lost: int = field(default=0, init=False)
+    _slowest: float = field(default=0.0, init=False)
 
-    def frames(self, packets: Iterator[av.Packet]) -> Iterator[VideoFrame]:
+    def frames(self, packets: Iterator[av.Packet], is_end: bool = True) -> Iterator[VideoFrame]:
+        """What comes of these packets, with which the file `is_end`s or doesn't."""
         for packet in packets:
             yield from self._decode(packet)
+        if is_end:
+            self._let_finish()
         yield from self._decode(None)
 
+    def _let_finish(self) -> None:
+        """Wait for FFmpeg's threads: one that is told of the end hands out what another still decodes, as sound so far.
+        The last frames of a file are those that are damaged most often."""
+        num_threads = self.stream.codec_context.thread_count
+        if num_threads > 1:
+            time.sleep(min(num_threads * self._slowest, LONGEST_WAIT))
+
     def _decode(self, packet: av.Packet | None) -> Iterator[VideoFrame]:
+        start = time.perf_counter()
         try:
             frames = self.stream.codec_context.decode(packet)
         except FFmpegError:
             self.num_lost += 1
             return
+        finally:
+            self._slowest = max(self._slowest, time.perf_counter() - start)
         for frame in frames:
             if frame.is_corrupt:
                 self.num_lost += 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from threading import Lock
 from typing import Protocol, runtime_checkable
 
 import av
@@ -16,6 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from specvlm.errors import SpecVLMError, VideoError, brief
+from specvlm.video.files import fresh
 from specvlm.video.files.packets import Packet, Scan, hide_unreachable, longest_step
 from specvlm.video.files.spare import Kind, reader, spare
 from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
@@ -71,16 +75,24 @@ class VideoFile:
 
     file: BinaryFile
     name: str
+    lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+    """Held by who reads: there may be several, each with a place of its own."""
+
+    @property
+    def is_shared_cheaply(self) -> bool:
+        """Whether reading at several places in turn costs nothing. (Files that unpack may begin anew each time.)"""
+        raw = self.file.raw if isinstance(self.file, io.BufferedReader | io.BufferedRandom) else self.file
+        return isinstance(raw, io.FileIO | io.BytesIO)
 
     @contextmanager
-    def opened(self, thread_type: str = "AUTO") -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The container at its start, and its main video stream, to be decoded with `thread_type`."""
-        self.file.seek(0)
+    def opened(self, thread_type: str = "AUTO", num_threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The container at its start, and its main video stream, to be decoded with `num_threads` (0: as many as FFmpeg
+        likes) of `thread_type`. Several may be open at once, each in a thread of its own."""
         # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
         isolated = {"protocol_whitelist": "none"}
         try:
             container = av.open(
-                _Nameless(self.file),
+                _Nameless(self.file, self.lock),
                 "r",
                 container_options=isolated,  # as `options` it crashes PyAV 17.0 on MPEG-TS
                 metadata_errors="ignore",
@@ -98,6 +110,7 @@ class VideoFile:
             require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
             stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
             stream.thread_type = thread_type
+            stream.codec_context.thread_count = num_threads
             yield container, stream
 
     def scan(self) -> Scan:
@@ -108,7 +121,8 @@ class VideoFile:
             stream_index = stream.index
             is_picture = container.format.name.endswith("_pipe")
             hides_frames = stream.codec_context.name == "vp8"
-            kind_of = reader(stream.codec_context.name, stream.codec_context.extradata or b"")
+            coded_as = stream.codec_context.name, stream.codec_context.extradata or b""
+            kind_of, is_fresh = reader(*coded_as), fresh.reader(*coded_as)
             try:
                 # All streams, since the duration in the header is that of the longest.
                 for packet in demuxed(container):
@@ -119,10 +133,14 @@ class VideoFile:
                     if packet.stream is stream:
                         # A VP8 frame that is only there to be referred to says so in its first byte (RFC 6386, 9.1).
                         is_shown = not packet.is_discard and not (hides_frames and not memoryview(packet)[0] & 16)
+                        data, is_key = bytes(packet), packet.is_keyframe
                         packets.append(
-                            Packet(packet.pts, packet.dts, packet.size, duration, packet.is_keyframe, is_shown)
+                            Packet(
+                                *(packet.pts, packet.dts, packet.size, duration, is_key, is_shown),
+                                is_fresh=is_key and is_fresh(data),
+                            )
                         )
-                        kinds.append(kind_of(bytes(packet)))
+                        kinds.append(kind_of(data))
                         cut_short = packet.is_corrupt
             except FFmpegError as error:
                 damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
@@ -133,6 +151,8 @@ class VideoFile:
             longest = LONGEST_GAP if container.format.name in BROADCAST else LONGEST_STILL
             reorders = stream.codec_context.has_b_frames
             comment = container.metadata.get("comment")
+            frame_pixels = stream.codec_context.width * stream.codec_context.height
+            kind = container.format.name
         if cut_short:  # half a packet would decode to half a frame
             packets.pop()
         tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
@@ -161,6 +181,8 @@ class VideoFile:
             longest_step(packets, longest, time_base),
             too_short,
             comment,
+            frame_pixels,
+            kind,
         )
 
     def _diagnosis(self) -> str:
@@ -195,7 +217,25 @@ def demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[av.Pac
 
 
 class _Nameless:
-    """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open."""
+    """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open. It begins at
+    the file's start, and has a place of its own in it."""
 
-    def __init__(self, file: BinaryFile) -> None:
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+    def __init__(self, file: BinaryFile, lock: Lock) -> None:
+        self._file, self._lock, self._place = file, lock, 0
+
+    def read(self, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(self._place)
+            data = self._file.read(size)
+        self._place += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with self._lock:
+            if whence == os.SEEK_CUR:
+                offset, whence = offset + self._place, os.SEEK_SET
+            self._place = self._file.seek(offset, whence)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place

@@ -26,7 +26,7 @@ LONGEST_SPAN = 2**53
 
 class Packet(NamedTuple):
     """A coded frame. Times are in ticks of the stream's time base; `is_shown` unless nothing visible comes of it;
-    `is_spare` if no other frame is decoded from it."""
+    `is_spare` if no other frame is decoded from it, `is_fresh` if none behind it refers to what is stored before it."""
 
     pts: int | None
     dts: int | None
@@ -35,6 +35,7 @@ class Packet(NamedTuple):
     is_key: bool = False
     is_shown: bool = True
     is_spare: bool = False
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Scan:
     longest_step: int = LONGEST_SPAN
     too_short: int = 0
     comment: str | None = None
+    frame_pixels: int = 0
+    container: str = ""
 
     @property
     def tells_frames(self) -> bool:
@@ -157,17 +160,36 @@ def plan(packets: Sequence[Packet], wanted: Iterable[int], starts: Sequence[int]
     `starts` are the ordinals where decoding may start besides the first packet (`entries`, or none at all to
     go straight through). Each run begins there or at 0; runs are disjoint and in order.
     """
+    return joined(reaches(packets, wanted, starts))
+
+
+class Reach(NamedTuple):
+    """What is decoded for one frame alone: from the ordinal `start`, where decoding may start, to its own, `place`."""
+
+    tick: int
+    start: int
+    place: int
+
+
+def reaches(packets: Sequence[Packet], wanted: Iterable[int], starts: Sequence[int]) -> list[Reach]:
+    """For the frames shown at the ticks `wanted`, in order."""
     ordinals = {packet.pts: ordinal for ordinal, packet in enumerate(packets)}
     start_ticks = [packets[start].pts or 0 for start in starts]
+    return [
+        Reach(tick, starts[after - 1] if (after := bisect_right(start_ticks, tick)) else 0, ordinals[tick])
+        for tick in sorted(wanted)
+    ]
+
+
+def joined(found: Iterable[Reach]) -> list[range]:
+    """Runs for these frames, given in order: a seek where that spares decoding."""
     runs = [range(0)]
-    for tick in sorted(wanted):
-        after = bisect_right(start_ticks, tick)
-        start = starts[after - 1] if after else 0
+    for _, start, place in found:
         last = runs[-1]
         if start > last.stop + SEEK_COST:
-            runs.append(range(start, ordinals[tick] + 1))
+            runs.append(range(start, place + 1))
         else:
-            runs[-1] = range(last.start, max(last.stop, ordinals[tick] + 1))
+            runs[-1] = range(last.start, max(last.stop, place + 1))
     return [run for run in runs if run]
 
 

@@ -1,0 +1,161 @@
+"""Decoders side by side: the same frames and the same words about damage as from one alone, whoever is first."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import video_zoo as zoo
+from specvlm.errors import VideoError
+from specvlm.video import load
+from specvlm.video.backends import pyav
+
+NUM_FRAMES = 200
+X264 = {"x264-params": "keyint=10:scenecut=0:bframes=2:qp=20"}
+X265 = "log-level=error:keyint=10:scenecut=0:bframes=3"
+FILMS: dict[str, dict[str, Any]] = {
+    "x264.mp4": {"options": X264},
+    "x264.mkv": {"options": X264},
+    "x264.ts": {"options": X264},
+    "x265.mp4": {"codec": "libx265", "options": {"x265-params": X265 + ":open-gop=0"}},
+    "x265 open.mkv": {"codec": "libx265", "options": {"x265-params": X265 + ":open-gop=1"}},
+    "vp8.webm": {"codec": "libvpx", "options": {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "8"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": {"g": "10", "deadline": "realtime", "cpu-used": "8"}},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"svtav1-params": "keyint=10"}},
+    "mpeg2.mkv": {"codec": "mpeg2video", "options": {"g": "10", "bf": "2"}},
+    "mpeg4.mp4": {"codec": "mpeg4", "options": {"g": "10", "bf": "2"}},
+    "mjpeg.mkv": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "deep.mkv": {"options": X264, "pix_fmt": "yuv420p10le"},
+}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    folder = tmp_path_factory.mktemp("side by side")
+
+    def made(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else zoo.write(path, NUM_FRAMES, **FILMS[name])
+
+    return made
+
+
+@pytest.fixture
+def teams(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """As on three cores. For each time that several decoders set out, whether they came back with the frames."""
+    came_back: list[bool] = []
+    read = pyav._read_side_by_side
+
+    def watched(*arguments: Any) -> Any:
+        came_back.append(False)
+        frames = read(*arguments)
+        came_back[-1] = frames is not None
+        return frames
+
+    monkeypatch.setattr(pyav, "_read_side_by_side", watched)
+    monkeypatch.setattr(pyav, "cores", lambda: 3)
+    return came_back
+
+
+def alone(source: Any, monkeypatch: pytest.MonkeyPatch, num_frames: int) -> Any:
+    with monkeypatch.context() as patch:
+        patch.setattr(pyav, "cores", lambda: 1)
+        return load(source, num_frames=num_frames, backend="pyav")
+
+
+@pytest.mark.parametrize("num_frames", [20, 64, NUM_FRAMES])
+@pytest.mark.parametrize("name", FILMS)
+def test_frames_are_those_of_a_decode_from_start_to_end(name: str, num_frames: int, film, teams: list[bool]) -> None:
+    right, seconds = zoo.decode_all(film(name))
+    assert len(right) == NUM_FRAMES
+    video = load(film(name), num_frames=num_frames, backend="pyav")
+    assert teams == [True] * (num_frames > 20 or name != "mjpeg.mkv")  # of which 20 frames are 20 packets
+    assert np.array_equal(video.frames, right[video.indices])
+    assert np.allclose(video.timestamps, seconds[video.indices], atol=1e-6)
+    assert video.damage is None
+
+
+def test_bytes_and_open_files_are_read_by_several_at_once(film, teams: list[bool]) -> None:
+    path = film("x264.mp4")
+    expected = load(path, num_frames=64, backend="pyav").frames
+    with path.open("rb") as file:
+        file.seek(7)
+        for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), file):
+            assert np.array_equal(load(source, num_frames=64, backend="pyav").frames, expected)
+        assert file.tell() == 7
+    assert teams == [True] * 4
+
+
+def test_what_is_unpacked_as_it_is_read_is_read_in_order(film, tmp_path: Path, teams: list[bool]) -> None:
+    path = film("x264.mp4")
+    (tmp_path / "film.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with gzip.open(tmp_path / "film.gz") as file:
+        video = load(file, num_frames=64, backend="pyav")
+    assert teams == []
+    assert zoo.indices_of(video.frames) == zoo.indices_of(load(path, num_frames=64).frames)
+
+
+def test_on_one_core_nobody_has_company(film, monkeypatch, teams: list[bool]) -> None:
+    alone(film("x264.mp4"), monkeypatch, 64)
+    assert teams == []
+
+
+@pytest.mark.parametrize("ordinal", [5, 95, 150, 199])
+@pytest.mark.parametrize("name", ["x264.mp4", "x264.ts", "x265.mp4", "mpeg4.mp4"])
+def test_damage_is_said_as_by_one_alone(name: str, ordinal: int, film, tmp_path: Path, monkeypatch, teams) -> None:
+    def break_it(place: int, data: bytes) -> bytes | None:
+        return data[: len(data) // 2] + bytes(len(data) - len(data) // 2) if place == ordinal else None
+
+    path = zoo.remux(film(name), tmp_path / name, break_it)
+    one, several = alone(path, monkeypatch, NUM_FRAMES), load(path, num_frames=NUM_FRAMES, backend="pyav")
+    assert len(teams) == 1
+    assert one.damage == several.damage
+    assert "can't be decoded" in (one.damage or "") or not name.startswith("x264")
+    assert np.array_equal(one.indices, several.indices)
+    assert np.array_equal(one.frames, several.frames)
+
+
+def test_of_frames_that_change_their_size_the_first_decides(tmp_path: Path, monkeypatch, teams: list[bool]) -> None:
+    parts, in_order = [], {"x264-params": "keyint=10:scenecut=0:bframes=0:qp=20"}
+    for place, size in enumerate([(64, 48), (128, 96)]):
+        part = zoo.write(tmp_path / f"{place}.h264", 100, options=in_order, size=size, format="h264")
+        parts.append(part.read_bytes())
+    (tmp_path / "both.h264").write_bytes(b"".join(parts))
+    path = tmp_path / "both.ts"
+    with av.open(str(tmp_path / "both.h264")) as reader, av.open(str(path), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        for place, packet in enumerate(packet for packet in reader.demux(stream) if packet.size):
+            fresh = av.Packet(bytes(packet))
+            fresh.pts = fresh.dts = 3000 * place
+            fresh.time_base, fresh.is_keyframe, fresh.stream = copy.time_base, packet.is_keyframe, copy
+            writer.mux(fresh)
+    one, several = alone(path, monkeypatch, 64), load(path, num_frames=64, backend="pyav")
+    assert teams == [False]
+    assert one.frames.shape == (64, 48, 64, 3)
+    assert np.array_equal(one.frames, several.frames)
+
+
+class Failing(io.BytesIO):
+    """A file that can't be read any more once several threads read it."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(5, "the cable was pulled")
+        return super().read(size)
+
+
+def test_an_error_in_one_ends_all(film, teams: list[bool]) -> None:
+    before = threading.active_count()
+    with pytest.raises(VideoError, match="the cable was pulled"):
+        load(Failing(film("x264.mp4").read_bytes()), num_frames=64, backend="pyav")
+    assert teams == [False]
+    assert threading.active_count() == before

@@ -62,13 +62,14 @@ def load(
 
     `backend` says who decodes the frames of a file, once PyAV has found out which there are:
 
-    - "auto": torchcodec where it is installed and a trial frame comes out as from PyAV, to the bit; else PyAV;
+    - "auto", which is the one that is right everywhere, and the fastest: "pyav";
     - "pyav";
-    - "torchcodec": torchcodec even where it rounds colours differently (more than 8 bits, odd sizes); still PyAV where
-      torchcodec fails, and for files that are known to be damaged.
+    - "torchcodec": torchcodec, which rounds some colours differently (more than 8 bits, odd sizes); still PyAV where
+      torchcodec fails, for files that are known to be damaged, and in containers where it seeks to other frames than
+      those asked for (all but MP4 and its kin, Matroska and WebM).
 
-    Only PyAV notices a frame that is damaged inside, in a file that is whole outside: torchcodec hands such a frame out
-    as FFmpeg patched it up, and `Video.damage` stays None.
+    PyAV notices a frame that is damaged inside, in a file that is whole outside, if it has to decode it: it is wanted,
+    or others refer to it. torchcodec hands such a frame out as FFmpeg patched it up, and `Video.damage` stays None.
 
     Raises `OptionError` for options out of range or in contradiction, `VideoError` for a source that can't be read or
     whose frames would take more memory than any video should (`room.MAX_PIXELS`).

@@ -23,7 +23,7 @@ Reader = Callable[
 """The frames at increasing places of the scan's timeline; None if the reader can't be sure of them."""
 
 READERS: dict[Backend, tuple[Reader, ...]] = {
-    "auto": (torchcodec.read_exactly, pyav.read),
+    "auto": (pyav.read,),
     "pyav": (pyav.read,),
     "torchcodec": (torchcodec.read, pyav.read),
 }

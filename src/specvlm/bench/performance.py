@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from specvlm.bench import exactness, questions
+from specvlm.bench.reading import measuring
 from specvlm.bench.showing.renderings import markdown
 from specvlm.bench.showing.report import (
     Document,
@@ -46,7 +47,11 @@ that takes a quarter off them. `GLIBC_TUNABLES` in the Makefile does it, and can
 
 HOW_TO_READ = "How to read the tables"
 
-CHAPTERS: dict[str, Callable[[Document], Grid]] = {"exactness": exactness.grid_of, "questions": questions.grid_of}
+CHAPTERS: dict[str, Callable[[Document], Grid]] = {
+    "exactness": exactness.grid_of,
+    "questions": questions.grid_of,
+    "reading": measuring.grid_of,
+}
 """What other commands left in the folder, as files called KEY-....json, and the grid to be made of each."""
 
 IN_SUMMARY = (

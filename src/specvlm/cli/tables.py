@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from specvlm.bench.showing.report import grids, introduction
+from specvlm.bench.showing.report import Grid, grids, introduction
 from specvlm.cli.columns import fitted
 from specvlm.comparing.arms import find
 from specvlm.comparing.record import Arm
@@ -97,6 +97,11 @@ def of_bench(document: Mapping[str, Any], width: int) -> Group:
         parts += [Text(grid.title, style="bold"), ""]
         parts += [below(fitted(head, [(_row_in_words(name), *cells) for name, *cells in rows], width), notes), ""]
     return Group(*parts)
+
+
+def of_grid(grid: Grid, width: int) -> RenderableType:
+    """One table, with its notes below."""
+    return below(fitted(grid.head, grid.rows, width), grid.notes)
 
 
 def _row_in_words(name: str) -> str:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
+import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from specvlm.bench.builds.turns import OWN, compared
-from specvlm.bench.reading import __main__ as command
+from specvlm.bench.performance import CHAPTERS
+from specvlm.bench.reading import films
 from specvlm.bench.reading.films import FILMS, rendered
+from specvlm.bench.reading.measuring import Setup, measured
 from specvlm.bench.reading.readers import installed, straight
+from specvlm.cli import app
+from specvlm.errors import OptionError
+from specvlm.video import load
 
 PLACES = [0, 3, 4, 14]
+
+
+def run(arguments):
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -30,38 +40,65 @@ def test_a_film_is_as_long_as_asked_and_something_moves_in_it(film):
 def test_readers_on_pyav_read_the_same_frames_at_the_same_places(film):
     readers = installed()
     assert {"specvlm", "PyAV, straight", "transformers"} <= set(readers)
-    lines = command.measured("a", film, {name: readers[name] for name in ("specvlm", "transformers")}, PLACES, 1)
-    assert [(line.reader, line.same) for line in lines] == [("specvlm", True), ("transformers", True)]
+    lines = measured(film, {name: readers[name] for name in ("specvlm", "transformers")}, PLACES, 2)
+    assert [(line.reader, line.same, len(line.seconds)) for line in lines] == [
+        ("specvlm", True, 2),
+        ("transformers", True, 2),
+    ]
 
 
-def test_a_reader_of_other_frames_gets_a_star(film):
+def test_a_reader_of_other_frames_is_told(film):
     def wrong(path, places):
         return straight(path, [place + 1 for place in places[:-1]] + [places[-1]])
 
-    (line,) = command.measured("a", film, {"wrong": wrong}, PLACES, 1)
+    (line,) = measured(film, {"wrong": wrong}, PLACES, 1)
     assert not line.same
-    assert re.search(r"\| a \| \d+\.\d\d \* \|", command.table([line]))
 
 
-def test_the_command_renders_once_and_prints_a_row_for_each_film(tmp_path, capsys):
-    asked = [
-        "--folder",
-        str(tmp_path),
-        "--films",
-        "720p H.264",
-        "--seconds",
-        "0.2",
-        "--num-frames",
-        "2",
-        "--turns",
-        "1",
-    ]
-    command.main(asked)
-    (made,) = tmp_path.iterdir()
+@pytest.mark.parametrize(
+    "wrong",
+    [{"films": ("720p Betamax",)}, {"films": ()}, {"repeats": 0}, {"num_frames": 0}, {"num_frames": 31, "seconds": 1.0}],
+)
+def test_what_cannot_be_measured_is_refused(wrong):
+    with pytest.raises(OptionError):
+        Setup(**wrong)
+
+
+def test_the_command_renders_once_and_writes_a_row_for_each_reader(tmp_path):
+    asked = ["bench", "--reading", "--film", "720p H.264", "--film-seconds", "0.2", "--film-frames", "2"]
+    asked += ["--repeats", "1", "--film-folder", str(tmp_path / "films"), "--out", str(tmp_path), "--json"]
+    assert run(asked).exit_code == 0
+    (made,) = (tmp_path / "films").iterdir()
     when = made.stat().st_mtime_ns
-    command.main(asked)
+    said = run(asked).stdout
     assert made.stat().st_mtime_ns == when
-    assert capsys.readouterr().out.count("| 720p H.264 |") == 2
+    document = json.loads((tmp_path / "reading-2-frames.json").read_text())
+    assert json.loads(said.splitlines()[-1])["films"] == document["films"]
+    (found,) = document["films"]
+    assert [line["reader"] for line in found["readers"]] == list(installed())
+    grid = CHAPTERS["reading"](document)
+    assert [row[0] for row in grid.rows] == [f"720p H.264: {name}" for name in installed()]
+    assert {row[2] for row in grid.rows if "PyAV" in row[0] or "specvlm" in row[0]} == {"yes"}
+    assert all(len(row) == len(grid.head) for row in grid.rows)
+    answered = found["first_token"]
+    assert 0 < sum(answered["stages"].values()) <= max(answered["from_frames"])
+    assert "2 frames of films of 0.2 s" in grid.notes[0]
+
+
+def test_a_pair_is_not_measured_beside_films():
+    refused = run(["bench", "--reading", "--pair", "pocket-qwen2_5_vl"])
+    assert refused.exit_code == 2
+    assert "leave out --pair" in refused.stderr
+
+
+def test_long_films_come_again_after_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(films, "ENCODED", 0.2)
+    path = rendered(FILMS["720p H.264, no B-frames"], 0.5, tmp_path / "a.mp4")
+    frames = straight(path, range(15))
+    assert np.array_equal(frames[:6], frames[6:12])
+    assert np.array_equal(frames[:3], frames[12:])
+    assert (frames[0] != frames[5]).any()
+    assert load(path, num_frames=15).timestamps.tolist() == pytest.approx([place / 30 for place in range(15)])
 
 
 def test_two_builds_read_the_same(film, monkeypatch):

@@ -74,7 +74,7 @@ def _again(packets: list[av.Packet], num_frames: int) -> Iterator[av.Packet]:
             fresh = av.Packet(bytes(packet))
             fresh.time_base, fresh.is_keyframe = packet.time_base, packet.is_keyframe
             shift = round(turn * num_frames / (FPS * packet.time_base))
-            fresh.pts, fresh.dts = packet.pts + shift, packet.dts + shift
+            fresh.pts, fresh.dts = (packet.pts or 0) + shift, (packet.dts or 0) + shift
             fresh.duration = packet.duration
             yield fresh
 

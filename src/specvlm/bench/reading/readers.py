@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from specvlm import video
+from specvlm.machine import version_of
 
 Frames = UInt8[np.ndarray, "chosen H W 3"]
 Reader = Callable[[Path, Sequence[int]], Frames]
@@ -69,16 +70,23 @@ def opencv(path: Path, places: Sequence[int]) -> Frames:
     return np.stack(found)
 
 
-READERS: dict[str, tuple[Reader, str]] = {
-    "specvlm": (specvlm, "av"),
-    "PyAV, straight": (straight, "av"),
-    "transformers": (transformers, "av"),
-    "torchcodec": (torchcodec, "torchcodec"),
-    "decord2": (decord, "decord"),
-    "OpenCV": (opencv, "cv2"),
+OWN = "specvlm"
+
+READERS: dict[str, tuple[Reader, str, str]] = {
+    OWN: (specvlm, "av", "av"),
+    "PyAV, straight": (straight, "av", "av"),
+    "transformers": (transformers, "transformers", "transformers"),
+    "torchcodec": (torchcodec, "torchcodec", "torchcodec"),
+    "decord2": (decord, "decord", "decord2"),
+    "OpenCV": (opencv, "cv2", "opencv-python-headless"),
 }
-"""By name: how it reads, and the module that it needs."""
+"""By name: how it reads, the module that it needs, and the package that has it."""
 
 
 def installed() -> dict[str, Reader]:
-    return {name: reader for name, (reader, module) in READERS.items() if importlib.util.find_spec(module)}
+    return {name: reader for name, (reader, module, _) in READERS.items() if importlib.util.find_spec(module)}
+
+
+def reader_versions() -> dict[str, str]:
+    """Of the packages of those that are installed."""
+    return {READERS[name][2]: version_of(READERS[name][2]) for name in installed()}

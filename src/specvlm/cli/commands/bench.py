@@ -32,6 +32,7 @@ PairName = Literal[
     "qwen2.5-vl-32b+3b",
 ]
 
+FILES = "Reading files"
 RARE = "More about measuring"
 """Where help shows what few ask for."""
 
@@ -92,6 +93,28 @@ def bench(
             rich_help_panel=RARE,
         ),
     ] = False,
+    reading: Annotated[
+        bool,
+        typer.Option(
+            "--reading",
+            help="Measure no pair, but the way from a file to the first token, beside other readers that are here.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
+    film: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help='One of the films, such as "720p H.264" (default: all).', rich_help_panel=FILES
+        ),
+    ] = None,
+    film_seconds: Annotated[
+        float, typer.Option(help="Length of each film, which is rendered first.", rich_help_panel=FILES)
+    ] = 120.0,
+    film_frames: Annotated[int, typer.Option(help="Frames wanted of it, evenly spread.", rich_help_panel=FILES)] = 64,
+    film_folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep films in this folder, and find them there again.", rich_help_panel=FILES),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1, rich_help_panel="Loading"),
@@ -110,7 +133,13 @@ def bench(
     \b
     Examples:
       specvlm bench --repeats 1 --new-tokens 32 --html bench.html
+      specvlm bench --reading --film "720p H.264" --film-seconds 20
     """
+    if reading:
+        if pair or target or draft:
+            raise OptionError("--reading measures films, not a pair: leave out --pair, --target and --draft")
+        _read(film, film_seconds, film_frames, repeats, film_folder, out, json)
+        return
     with waiting("Loading") as say:
         import torch
 
@@ -154,6 +183,35 @@ def bench(
     if out:
         plots.write_both(document, out, stem(document))
     _refuse_differences(document)
+
+
+def _read(
+    films: list[str] | None,
+    seconds: float,
+    num_frames: int,
+    repeats: int,
+    folder: Path | None,
+    out: Path | None,
+    json: bool,
+) -> None:
+    with waiting("Reading films"):
+        from specvlm.bench.reading.films import FILMS
+        from specvlm.bench.reading.measuring import Setup, grid_of, run
+        from specvlm.bench.showing.report import keep
+        from specvlm.cli import tables
+
+        silence()
+        setup = Setup(tuple(films or FILMS), seconds, num_frames, repeats, folder)
+        for each, name in ((folder, "film-folder"), (out, "out")):
+            if each:
+                require_folder(each, name)
+        document = run(setup, counting("bench", "films"))
+    if out:
+        keep(document, out, f"reading-{num_frames}-frames")
+    if json:
+        write_record(document)
+    screen = console(stderr=json)
+    screen.print(tables.of_grid(grid_of(document), screen.width))
 
 
 def _setup(

@@ -1,0 +1,150 @@
+"""Measure the way from a file to the first token, stage by stage, beside every other reader that is installed.
+
+Films are rendered once and read by all readers in turns. What follows is measured with an embedded pair: from the file,
+as specvlm answers, and from frames that are there already, which is what anybody else's frames would wait for.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from specvlm import pocket, video
+from specvlm.answering.options import Options
+from specvlm.bench.reading.films import FILMS, FPS, rendered
+from specvlm.bench.reading.readers import OWN, Reader, installed, reader_versions, straight
+from specvlm.bench.showing.report import Grid
+from specvlm.engine.stats import timing_phases
+from specvlm.errors import OptionError, brief
+from specvlm.machine import machine, versions
+from specvlm.pipeline import SpecVLM, load
+
+FAMILY = "qwen2_5_vl"
+QUESTION = "Describe the video in detail."
+STAGES = ("preprocess", "vision_target", "prefill_target")
+"""Phases between the frames and the first token."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured: `num_frames` evenly spread over films of `seconds`, in so many turns."""
+
+    films: tuple[str, ...] = tuple(FILMS)
+    seconds: float = 120.0
+    num_frames: int = 64
+    repeats: int = 5
+    folder: Path | None = None
+    """Where films are kept, and found again; None: nowhere."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.films if name not in FILMS]
+        if unknown or not self.films:
+            raise OptionError(f"film must be one of {', '.join(map(repr, FILMS))}, not {brief(repr(unknown))}")
+        if self.repeats < 1:
+            raise OptionError(f"repeats must be 1 or more, not {self.repeats}")
+        if not 1 <= self.num_frames <= self.seconds * FPS:
+            most = round(self.seconds * FPS)
+            raise OptionError(f"film-frames must be from 1 to the {most} of {self.seconds:g} s, not {self.num_frames}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One reader on one film: seconds of each turn."""
+
+    reader: str
+    seconds: tuple[float, ...]
+    same: bool
+    """Whether its frames are those of a straight decode, to the bit."""
+
+
+def measured(path: Path, readers: Mapping[str, Reader], places: Sequence[int], repeats: int) -> list[Line]:
+    """All readers on one film, in turns. Of the first turn nothing is kept but what was read: it warms up."""
+    right = straight(path, places)
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
+    same = dict.fromkeys(readers, True)
+    for turn in range(1 + repeats):
+        for name in list(readers)[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            frames = readers[name](path, places)
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+            same[name] &= np.array_equal(frames, right)
+    return [Line(name, tuple(seconds[name]), same[name]) for name in readers]
+
+
+@timing_phases()
+def first_token(vlm: SpecVLM, path: Path, num_frames: int, repeats: int) -> dict[str, Any]:
+    """Seconds to the first token, of each turn: from the file, and from its frames; and the stages behind these."""
+    options = Options(num_frames=num_frames, max_new_tokens=2, do_sample=False, plan="fixed")
+    frames = video.load(path, num_frames=num_frames)
+    from_file, from_frames = [], []
+    for turn in range(1 + repeats):
+        for source, kept in ((path, from_file), (frames, from_frames)):
+            stats = vlm.generate(source, QUESTION, options).stats
+            if turn:
+                kept.append(stats)
+    return {
+        "from_file": [stats.ttft_seconds for stats in from_file],
+        "from_frames": [stats.ttft_seconds for stats in from_frames],
+        "stages": {name: statistics.median(stats.phases.get(name, 0.0) for stats in from_frames) for name in STAGES},
+    }
+
+
+def run(setup: Setup, count: Callable[[int, int], object] = lambda done, total: None) -> dict[str, Any]:
+    """All films, as a document. `count` is told how many of how many are done."""
+    places = np.linspace(0, round(setup.seconds * FPS) - 1, setup.num_frames, dtype=int).tolist()
+    vlm = load(pocket.path(FAMILY, "target"), pocket.path(FAMILY, "draft"))
+    films = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = setup.folder or Path(temporary)
+        for done, name in enumerate(setup.films):
+            count(done, len(setup.films))
+            path = folder / f"{name} {setup.seconds:g} s.{FILMS[name].suffix}"
+            if not path.exists():
+                rendered(FILMS[name], setup.seconds, path.with_name(f"unfinished {path.name}")).rename(path)
+            lines = [asdict(line) for line in measured(path, installed(), places, setup.repeats)]
+            answered = first_token(vlm, path, setup.num_frames, setup.repeats)
+            films.append({"film": name, "bytes": path.stat().st_size, "readers": lines, "first_token": answered})
+        count(len(setup.films), len(setup.films))
+    about = {name: getattr(setup, name) for name in ("seconds", "num_frames", "repeats")}
+    return {
+        "reading": about | {"date": datetime.now(UTC).isoformat(timespec="minutes"), "pair": f"pocket-{FAMILY}"},
+        "films": films,
+        "machine": machine(),
+        "versions": versions() | reader_versions(),
+    }
+
+
+def grid_of(record: Mapping[str, Any]) -> Grid:
+    """What `run` found: a row for each reader of each film."""
+    rows = []
+    for film in record["films"]:
+        answered = film["first_token"]
+        for line in film["readers"]:
+            frames = statistics.median(line["seconds"])
+            whole = statistics.median(
+                answered["from_file"] if line["reader"] == OWN else [frames + each for each in answered["from_frames"]]
+            )
+            stages = [f"{answered['stages'][name]:.2f}" for name in STAGES]
+            same = "yes" if line["same"] else "no"
+            rows.append((f"{film['film']}: {line['reader']}", f"{frames:.2f}", same, *stages, f"{whole:.2f}"))
+    about, host = record["reading"], record["machine"]
+    note = (
+        f"{about['num_frames']} frames of films of {about['seconds']:g} s; medians of {about['repeats']} turns, all "
+        f"readers in turn; {host['cpu']}, {host['cores']} cores. `frames`: seconds from the file to RGB frames, and "
+        "whether they are those of a straight decode to the bit. The stages are those of frames that are there, "
+        f"with {about['pair']}. `first token`: of specvlm from the file, measured in one piece; of others what they "
+        "take for the frames, and then as long as these frames need. "
+        + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        + "."
+    )
+    head = ("film, reader", "frames (s)", "same", *STAGES, "first token (s)")
+    return Grid("From a file to the first token", head, tuple(rows), (note,))

@@ -57,7 +57,13 @@ def test_a_reader_of_other_frames_is_told(film):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"films": ("720p Betamax",)}, {"films": ()}, {"repeats": 0}, {"num_frames": 0}, {"num_frames": 31, "seconds": 1.0}],
+    [
+        {"films": ("720p Betamax",)},
+        {"films": ()},
+        {"repeats": 0},
+        {"num_frames": 0},
+        {"num_frames": 31, "seconds": 1.0},
+    ],
 )
 def test_what_cannot_be_measured_is_refused(wrong):
     with pytest.raises(OptionError):

@@ -35,12 +35,12 @@ TURNS, MOST_TURNS = 3, 15
 """All counts of rows come once in a turn, so that a disturbance doesn't hit one of them alone."""
 
 ENOUGH_SECONDS, MOST_SECONDS = 0.5, 30.0
-"""Turns go on for so long, and on while the machine is restless: short forwards are easily disturbed. After so long they
-end, even the first one."""
+"""Turns go on for so long, and on while the machine is restless: short forwards are easily disturbed. After so long
+they end, even the first one."""
 
 BURST, BURST_SECONDS = 5, 0.02
-"""Short forwards come so many times in a row, or for so long: in a round a draft's steps follow each other, and find its
-weights in the CPU's caches, where one behind a forward over 256 rows doesn't."""
+"""Short forwards come so many times in a row, or for so long: in a round a draft's steps follow each other, and find
+its weights in the CPU's caches, where one behind a forward over 256 rows doesn't."""
 
 TOO_RESTLESS = 1.5
 """How many times as long as the least the middle time may be: of a measurement that is worth keeping."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final, overload
 from weakref import WeakSet
@@ -30,6 +31,9 @@ from specvlm.errors import PocketWarning
 from specvlm.families import Family, PixelBudget
 from specvlm.families.room.placement import Placement
 from specvlm.prompts.prompt import Prompt
+from specvlm.video.loading import load_before
+from specvlm.video.sampling import Choose
+from specvlm.video.screening.screening import Screening, Void
 from specvlm.watching.watched import Watched
 
 IN_MEMORY = (videos.Video, np.ndarray, torch.Tensor, list, tuple)
@@ -222,7 +226,18 @@ class SpecVLM:
         """
         options = Options.of(options, overrides)
         stats = request.start_clock(self.pair, options)
-        prompt = self.prepare(video, question, options, stats)
+        if not self._comes_frame_by_frame(video, options):
+            prompt = self.prepare(video, question, options, stats)
+            return (yield from answer(self.pair, prompt, options, stats))
+        require_question(question)
+        load = partial(load_before, source=video, choose=self._rule(options), source_fps=options.source_fps)
+        with Screening(load, on_work=partial(stats.draw, "decode_video")) as screening:
+            try:
+                prompt = self._prepare_screened(screening, question, options, stats)
+                return (yield from answer(self.pair, prompt, options, stats))
+            except Void as void:  # before the first token: it is said of the last frame at the latest
+                video = void.video
+        prompt = self._told(self._prepare_loaded([video], question, options, stats), stats)
         return (yield from answer(self.pair, prompt, options, stats))
 
     def autoregressive(self, video: Any, question: str, options: Options | None = None, **overrides: Any) -> Generation:
@@ -250,11 +265,11 @@ class SpecVLM:
         Errors: OptionError, VideoError.
         """
         options = Options.of(options, overrides)
-        processor = self.target.video_processor
-        rule = self.target.sampling(num_frames=options.num_frames, fps=options.fps)
+        rule = self._rule(options)
         if isinstance(source, IN_MEMORY) and options.num_frames is None and options.fps is None:
             clip = videos.load(source, source_fps=options.source_fps)
-            too_short = len(clip.frames) < (getattr(processor, "temporal_patch_size", None) or 1)
+            patch_frames = getattr(self.target.video_processor, "temporal_patch_size", None) or 1
+            too_short = len(clip.frames) < patch_frames
             return clip.sampled(rule) if too_short else clip  # the rule repeats what can't fill a temporal patch
         return videos.load(source, choose=rule, source_fps=options.source_fps)
 
@@ -286,15 +301,25 @@ class SpecVLM:
 
         cache = self.feature_cache
         read_so = read() if cache is None else cache.prepare(self.target, video, question, options, stats, read)
-        if not read_so.signed:
+        return self._told(read_so, stats)
+
+    def _told(self, reading: Reading, stats: Stats) -> Prompt:
+        """What is to be said of the videos, said."""
+        stats.damage = reading.damage
+        if not reading.signed:
             _tell_of_the_toy(self.target)
-        return read_so.prompt
+        return reading.prompt
 
     def _read(self, video: Any, question: str, options: Options, stats: Stats) -> Reading:
         """From the sources themselves."""
         with stats.phase("decode_video"):
             sources = [source for source in (video, *options.more_videos) if source is not None]
             clips = [self.load_video(source, options) for source in sources]
+        return self._prepare_loaded(clips, question, options, stats)
+
+    def _prepare_loaded(self, clips: Sequence[videos.Clip], question: str, options: Options, stats: Stats) -> Reading:
+        """A question about videos that are there, or all but their pixels."""
+        with stats.phase("decode_video"):
             images = [videos.load_image(source) for source in options.images]
         with stats.phase("preprocess"):
             prompt = self.target.prepare(
@@ -307,3 +332,35 @@ class SpecVLM:
             )
         signed = not images and all(clip.comment == pocket.SIGNED for clip in clips)
         return Reading(prompt, signed, tuple(f"{clip.name}: {clip.damage}" for clip in clips if clip.damage))
+
+    def _rule(self, options: Options) -> Choose:
+        """The frames of a file that the target's own video processor would choose."""
+        return self.target.sampling(num_frames=options.num_frames, fps=options.fps)
+
+    def _comes_frame_by_frame(self, video: Any, options: Options) -> bool:
+        """Whether frames are looked at while others are decoded: those of one video that isn't in memory, and that no
+        cache may know."""
+        is_alone = not (video is None or isinstance(video, IN_MEMORY) or options.more_videos)
+        return is_alone and self.feature_cache is None and self.target.takes_frames_as_they_come
+
+    def _prepare_screened(self, screening: Screening, question: str, options: Options, stats: Stats) -> Prompt:
+        """A question about a video that is being decoded. Its pixels are made when the tower asks for them."""
+        with stats.phase("decode_video", is_drawn=False):
+            clip = screening.opening()
+        prompt = self._told(self._prepare_loaded([clip], question, options, stats), stats)
+        if isinstance(clip, videos.Video):
+            return prompt
+        frames = _waited_for(screening.frames(), stats)
+        return self.target.arriving(prompt, frames, partial(stats.phase, "preprocess"))
+
+
+def _waited_for(frames: Iterator[np.ndarray], stats: Stats) -> Iterator[np.ndarray]:
+    """The same frames. Another thread decodes them, so that waiting is no work to be drawn."""
+    end = object()
+    while True:
+        with stats.phase("decode_video", is_drawn=False):
+            frame = next(frames, end)
+        if frame is end:
+            return
+        assert isinstance(frame, np.ndarray)
+        yield frame

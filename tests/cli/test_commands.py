@@ -74,11 +74,13 @@ def test_several_questions_about_a_video_that_is_decoded_once(
     import specvlm.video as videos
 
     decoded = []
-    monkeypatch.setattr(videos.loading, "decode", lambda *a, real=videos.loading.decode: decoded.append(a) or real(*a))
+    for name in ("decode", "decode_before"):
+        real = getattr(videos.loading, name)
+        monkeypatch.setattr(videos.loading, name, lambda *a, real=real, **how: decoded.append(a) or real(*a, **how))
     run("generate", film, "what?", *small)
-    once = len(decoded)
+    assert len(decoded) == 2  # the first frame, to see whether there are any, and those for the answer
     result = run("generate", film, "what?", "who?", *small)
-    assert len(decoded) == 2 * once
+    assert len(decoded) == 2 + 2
     answers = [vlm.generate(film, question, **SMALL).text for question in ("what?", "who?")]
     assert result.stdout == f"> what?\n{answers[0]}\n\n> who?\n{answers[1]}\n"
 

@@ -64,8 +64,6 @@ class FeatureCache:
     max_gb: float = DEFAULT_GB
     _read: dict[Hashable, str] = field(default_factory=dict, repr=False, compare=False)
     """What files held that this process has hashed."""
-    _damage: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
-    """What this process has found missing, by `Album.clips`."""
 
     def __post_init__(self) -> None:
         if not self.max_gb > 0:
@@ -95,14 +93,6 @@ class FeatureCache:
         contents = self._contents(_sources(video, options))
         return contents is not None and self.disk.knows(f"{key(contents, NAMED)}-")
 
-    def damage(self, target: Family, video: Any, options: Options) -> tuple[str, ...] | None:
-        """What was found missing in these videos when they were decoded, a line each. None if that isn't known."""
-        album = self._album(target, _sources(video, options), options)
-        if album is None or album.clips in self._damage:
-            return None if album is None else self._damage[album.clips]
-        entry = album.recall(PREPARED)
-        return None if entry is None else tuple(entry.told["damage"])
-
     def prepare(
         self, target: Family, video: Any, question: str, options: Options, stats: Stats, read: Callable[[], Reading]
     ) -> Reading:
@@ -123,7 +113,6 @@ class FeatureCache:
         if known is not None:
             return known
         made = read()
-        self._damage[album.clips] = made.damage
         if _stamps(sources) != stamps:  # what was decoded may not be what was hashed
             return made
         told = {"text": made.prompt.text, "signed": made.signed, "damage": list(made.damage)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from typing import final
 
 import torch
 from jaxtyping import Int
@@ -131,12 +133,13 @@ def run(
         recorder = ScoreRecorder(columns, first_row, per_head=by_head)
         sequence.cache.truncate(first_row)
     start, embeds = sequence.cache.length, None
-    if start < prompt.split or (prunes and pruner.needs_features):
+    needs_features = prunes and pruner.needs_features
+    if needs_features or (start < prompt.split and options.prefill_chunk is None):
         with stats.phase("vision_target"):
             embeds = target.embed(prompt, sights.of(target, prompt))
     with stats.phase("prefill_target"):
         if embeds is None:
-            unread = Embeds(target.decoder.embed(prompt.input_ids[start:]))
+            unread = Unseen(target, prompt.piece(start, prompt.num_tokens), sights, stats)
         else:
             unread = embeds.piece(start, prompt.num_tokens)
         positions = prompt.position_ids[:, start:]
@@ -181,6 +184,28 @@ def run(
     if planner is not None:
         cut = sequence.finish_reason == "length"
         planner.learn(None if draft is None else ratio, len(sequence.tokens), stats, cut=cut)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """A part of a prompt that is seen and embedded as it is read: its first tokens while frames of the last are still
+    being decoded."""
+
+    target: Family
+    prompt: Prompt
+    sights: Sights
+    stats: Stats
+
+    def __len__(self) -> int:
+        return self.prompt.num_tokens
+
+    def piece(self, start: int, end: int) -> Embeds:
+        piece = self.prompt.piece(start, end)
+        if piece.num_video_tokens == 0:
+            return Embeds(self.target.decoder.embed(piece.input_ids))
+        with self.stats.phase("vision_target"):
+            return self.target.embed(piece, self.sights.of(self.target, piece))
 
 
 def _most_nodes(options: Options) -> int:

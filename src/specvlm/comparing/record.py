@@ -47,6 +47,8 @@ class Arm:
     num_kept: int
     peak_memory_bytes: int
     phases: dict[str, float]
+    timeline: list[list[Any]] = field(default_factory=list)
+    """Of the first run: name, start and end in seconds. Spans may overlap; `phases` tell what was waited for."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
     warm_up_seconds: float | None = None
     compile_seconds: float | None = None
@@ -103,6 +105,7 @@ def record(
         phases={
             name: statistics.median(run.stats.phases.get(name, 0.0) for run in runs) for name in first.stats.phases
         },
+        timeline=[list(span) for span in first.stats.timeline],
         spread={name: (min(values), max(values)) for name, values in times.items()} if len(runs) > 1 else {},
         warm_up_seconds=warm_up_seconds,
         compile_seconds=None if warm_up_seconds is None else max(0.0, warm_up_seconds - medians["total_seconds"]),

@@ -32,6 +32,14 @@ class Embeds:
         return Embeds(self.rows[start:end], self.deep[:, before : before + inside], self.deep_mask[start:end])
 
 
+@runtime_checkable
+class Unread(Protocol):
+    """`Embeds`, or what makes each piece of them when it is read."""
+
+    def __len__(self) -> int: ...
+    def piece(self, start: int, end: int) -> Embeds: ...
+
+
 @runtime_checkable  # so that the shape checks of the tests can look at what is annotated with it
 class Decoder(Protocol):
     """A language model that reads embeddings once and token trees after that. It owns no request's state."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from specvlm.engine.attention import ScoreRecorder
-from specvlm.engine.decoder import Decoder, Embeds
+from specvlm.engine.decoder import Decoder, Unread
 from specvlm.engine.drafting import Drafter
 from specvlm.engine.literals import longs
 from specvlm.engine.rounds.player import Player
@@ -21,7 +21,7 @@ from specvlm.engine.verification import Undecided, Verdict, verify
 def prefill(
     decoder: Decoder,
     sequence: Sequence,
-    embeds: Embeds,
+    embeds: Unread,
     positions: Int[Tensor, "R L"],
     recorder: ScoreRecorder | None = None,
     chunk: int | None = None,

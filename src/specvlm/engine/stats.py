@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,15 @@ PHASES = (
     "verify",
     "other",
 )
+
+ON_HOST = ("decode_video", "preprocess")
+"""Phases for which no GPU works."""
+
+ROUNDS = "rounds"
+"""What a timeline calls all that comes behind the first token and the draft's prefill."""
+
+SAME_INSTANT, NO_TIME = 1e-3, 1e-4
+"""Seconds: two stretches of one kind of work that are no further apart are one, and one that is no longer is none."""
 
 
 _ASKED: ContextVar[bool] = ContextVar("phases are asked for", default=False)
@@ -74,19 +84,56 @@ class Round:
         return len(self.path) - 1
 
 
+class Span(NamedTuple):
+    """One stretch of work in front of an answer's first token, or behind it. Seconds since the answer began."""
+
+    name: str
+    start: float
+    end: float
+
+
+def joined(spans: Iterable[Span]) -> list[Span]:
+    """The same work in as few spans as tell of it: those of one name that follow on one another are one."""
+    found: list[Span] = []
+    latest: dict[str, int] = {}
+    for span in (span for span in spans if span.end - span.start > NO_TIME):
+        place = latest.get(span.name)
+        if place is not None and 0 <= span.start - found[place].end < SAME_INSTANT:
+            found[place] = found[place]._replace(end=span.end)
+        else:
+            latest[span.name] = len(found)
+            found.append(span)
+    return found
+
+
 @dataclass(slots=True)
 class _Phase:
     """Three begin in every round: a generator would take three times as long to do this."""
 
     stats: Stats
     name: str
+    is_drawn: bool = True
     start: float = 0.0
+    outer: _Phase | None = None
 
     def __enter__(self) -> None:
         self.start = time.perf_counter()
+        self.outer = self.stats.innermost
+        if self.outer is not None:
+            self.outer.pause(self.start)
+        self.stats.innermost = self
 
     def __exit__(self, *_: object) -> None:
-        self.stats.spend(self.name, self.stats.now() - self.start)
+        now = time.perf_counter() if self.name in ON_HOST else self.stats.now()
+        self.pause(now)
+        self.stats.innermost = self.outer
+        if self.outer is not None:
+            self.outer.start = now
+
+    def pause(self, now: float) -> None:
+        self.stats.spend(self.name, now - self.start)
+        if self.is_drawn and not self.stats.decodes:
+            self.stats.draw(self.name, self.start, now)
 
 
 @dataclass
@@ -115,6 +162,13 @@ class Stats:
     """Rounds after the prefill, each one target forward; stock forwards too, of which nothing else is known."""
     rounds: list[Round] = field(default_factory=list, repr=False)
     phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of the answer's own thread, which add up to `total_seconds`. Waiting for frames that another thread
+    decodes is `decode_video`."""
+    timeline: list[Span] = field(default_factory=list, repr=False)
+    """What was done when until decoding began, in any thread, and then the `rounds`, as one span. Spans may overlap,
+    and waiting is none. Where no phases are timed, only what threads beside the answer's own did."""
+    damage: tuple[str, ...] = ()
+    """What was found missing of videos, each with its name."""
     ttft_seconds: float = 0.0
     decode_seconds: float = 0.0
     total_seconds: float = 0.0
@@ -123,14 +177,22 @@ class Stats:
     _times_phases: bool = field(default_factory=_ASKED.get, repr=False)
     _start: float = field(default_factory=time.perf_counter, repr=False)
     _decode_start: float | None = field(default=None, repr=False)
+    innermost: _Phase | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.devices = tuple(_gpus(self.devices))
         self._times_phases = self._times_phases or not self.devices
 
-    def phase(self, name: str) -> AbstractContextManager[object]:
-        """Add the seconds spent inside to the phase `name`, one of PHASES."""
-        return _Phase(self, name) if self._times_phases else nullcontext()
+    def phase(self, name: str, *, is_drawn: bool = True) -> AbstractContextManager[object]:
+        """Add the seconds spent inside to the phase `name`, one of PHASES: but for those spent in a phase inside of it.
+
+        What `is_drawn` is told on the timeline.
+        """
+        return _Phase(self, name, is_drawn) if self._times_phases else nullcontext()
+
+    def draw(self, name: str, start: float, end: float) -> None:
+        """Tell of work on the timeline, from and to by the clock `time.perf_counter`: any thread may."""
+        self.timeline.append(Span(name, start - self._start, end - self._start))
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -155,6 +217,11 @@ class Stats:
     def first_token(self) -> None:
         self.ttft_seconds = self.now() - self._start
 
+    @property
+    def decodes(self) -> bool:
+        """Whether decoding has begun."""
+        return self._decode_start is not None
+
     def decode_begins(self) -> None:
         """The first token is known and the drafter has seen its prompt: the clock of `decode_seconds` starts."""
         self._decode_start = self.now()
@@ -169,6 +236,9 @@ class Stats:
         self.num_tokens = num_tokens
         self.total_seconds = now - self._start
         self.decode_seconds = 0.0 if self._decode_start is None else now - self._decode_start
+        if self._decode_start is not None:
+            self.draw(ROUNDS, self._decode_start, now)
+        self.timeline = joined(self.timeline)
         if self._times_phases:
             self.phases["other"] = max(0.0, self.total_seconds - sum(self.phases.values()))
         self.peak_memory_bytes = peak_memory_bytes(self.devices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -18,10 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixi
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError, brief
 from specvlm.families.decoder import HFDecoder
+from specvlm.families.pixels import batches, frame_by_frame, unfilled
 from specvlm.prompts.album import late_as, stood_in
+from specvlm.prompts.arriving import Arriving
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
-from specvlm.video import Video
+from specvlm.video import Clip
 from specvlm.video.processor_sampling import clocked_sampling, processor_sampling
 from specvlm.video.sampling import Choose, Rate
 
@@ -163,7 +165,7 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def prepare(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Clip],
         question: str,
         *,
         images: Sequence[Image] = (),
@@ -173,8 +175,33 @@ class Family(abc.ABC):
     ) -> Prompt:
         """Tokenise a question about videos and images, in the checkpoint's own chat template.
 
-        They stand in front of the first question: videos, then images. Errors: OptionError, ModelError.
+        They stand in front of the first question: videos, then images. Of a reel, whose frames are still to come, the
+        prompt's pixels have no values: see `arriving`. Errors: OptionError, ModelError.
         """
+
+    @property
+    def takes_frames_as_they_come(self) -> bool:
+        """Whether its processor prepares each frame, or each pair of them, by itself."""
+        return frame_by_frame(self.video_processor)
+
+    def arriving(
+        self,
+        prompt: Prompt,
+        frames: Iterator[Image],
+        timed: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> Prompt:
+        """A prompt about one reel with its pixels, made of the `frames` in batches as they are asked for, each within a
+        context if that is to be `timed`. For a family that `takes_frames_as_they_come`."""
+        name = "pixel_values_videos"
+        inputs = dict(prompt.model_inputs)
+        rows, height, width = self._pixel_rows(inputs)
+        made = batches(self.video_processor, frames, height, width, timed)
+        return replace(prompt, model_inputs=Arriving(inputs, name, rows, made))
+
+    def _pixel_rows(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int, int]:
+        """The pixels of a prompt's only video, row by row as batches of frames fill them, and how high and wide its
+        frames are by then. Errors: ModelError for a family whose processor wants all frames at once."""
+        raise ModelError(f"the processor of {self.name} prepares whole videos, and no frames of one")
 
     def reworded(
         self, prompt: Prompt, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
@@ -238,7 +265,7 @@ class Family(abc.ABC):
 
     def _prompt(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Clip],
         images: Sequence[Image],
         question: str,
         system: str | None,
@@ -258,6 +285,7 @@ class Family(abc.ABC):
             kwargs["videos"] = [video.tensor() for video in videos]
         try:
             inputs = processor(text=[text], do_sample_frames=False, return_tensors="pt", **kwargs)
+            inputs = unfilled(inputs, pinned=any(device.type == "cuda" for device in self.devices))
         except ValueError as error:  # a picture that is 200 times as wide as high, say
             raise OptionError(f"the processor of {self.name} refuses this prompt: {brief(error, 500)}") from error
         return replace(self.prompt_from_inputs(inputs), text=text)

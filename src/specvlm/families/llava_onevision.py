@@ -14,12 +14,14 @@ from transformers import PreTrainedModel, ProcessorMixin
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
+from specvlm.families.pixels import Courier
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
-from specvlm.video import Video
+from specvlm.video import Clip
 
-FRAMES_PER_BATCH = 16
-"""Frames that go through the vision tower at once: bounds its memory, whatever the length of the video."""
+FRAMES_PER_BATCH = 8
+"""Frames that go through the vision tower at once: bounds its memory, whatever the length of the video, and how long it
+waits for frames that are still being decoded."""
 
 INPUTS = ("input_ids", "attention_mask", "pixel_values_videos")
 """What the processor makes of a video and a question."""
@@ -57,7 +59,7 @@ class LlavaOnevision(Family):
 
     def prepare(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Clip],
         question: str,
         *,
         images: Sequence[Image] = (),
@@ -109,6 +111,11 @@ class LlavaOnevision(Family):
             model_inputs=dict(inputs),
         )
 
+    def _pixel_rows(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int, int]:
+        [pixels] = inputs["pixel_values_videos"]
+        height, width = pixels.shape[-2:]
+        return pixels, height, width
+
     @property
     def tower(self) -> Sequence[nn.Module]:
         return (self.model.model.vision_tower,)
@@ -121,9 +128,11 @@ class LlavaOnevision(Family):
             return Seen(frames, (), frames)
         tower = self.model.model.vision_tower
         weight = next(tower.parameters())
-        batches = []
-        for batch in prompt.model_inputs["pixel_values_videos"][0, frames].split(FRAMES_PER_BATCH):
-            output = tower(batch.to(weight.device, weight.dtype), output_hidden_states=True)
+        courier, batches = Courier(weight.device), []
+        for batch in frames.split(FRAMES_PER_BATCH):
+            first, last = int(batch[0]), int(batch[-1])
+            pixels = prompt.pixels("pixel_values_videos", first, last + 1, dim=1)[0, batch - first]
+            output = tower(courier.bring(pixels, weight.dtype), output_hidden_states=True)
             batches.append(self._selected(output.hidden_states))
         return Seen(frames, (torch.cat(batches),), torch.ones_like(frames))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from specvlm.errors import OptionError
 from specvlm.prompts.album import Album
+from specvlm.prompts.arriving import Arriving
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.positions import compact
 
@@ -59,6 +60,27 @@ class Prompt:
         """Length of the prompt up to and including its last video token (0 without a video)."""
         places = self.video_mask.nonzero()
         return int(places[-1]) + 1 if len(places) else 0
+
+    def pixels(self, name: str, start: int, stop: int, dim: int = 0) -> Tensor:
+        """Rows `start` to `stop` of one of the `model_inputs`, along `dim`: where they are still being made, no others
+        are waited for."""
+        inputs = self.model_inputs
+        tensor = inputs.until(stop) if isinstance(inputs, Arriving) and name == inputs.name else inputs[name]
+        return tensor.narrow(dim, start, stop - start)
+
+    def piece(self, start: int, end: int) -> Prompt:
+        """The tokens `start` to `end` of it, for reading it piece by piece."""
+        before, inside = int(self.video_mask[:start].sum()), int(self.video_mask[start:end].sum())
+        video = slice(before, before + inside)
+        return replace(
+            self,
+            input_ids=self.input_ids[start:end],
+            position_ids=self.position_ids[:, start:end],
+            video_mask=self.video_mask[start:end],
+            clip_ids=self.clip_ids[video],
+            frame_ids=self.frame_ids[video],
+            place_ids=self.place_ids[video],
+        )
 
     def kept_tokens(self, kept: Int[Tensor, " K"]) -> Int[Tensor, " pruned"]:
         """Indices into the prompt of what is left when only the video tokens `kept` stay: all text, K video tokens."""

@@ -4,5 +4,6 @@ from specvlm.video.clip import Video
 from specvlm.video.loading import load
 from specvlm.video.pictures import load_image
 from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Timeline
+from specvlm.video.screening.screening import Clip
 
-__all__ = ["DEFAULT_NUM_FRAMES", "Timeline", "Video", "load", "load_image"]
+__all__ = ["DEFAULT_NUM_FRAMES", "Clip", "Timeline", "Video", "load", "load_image"]

@@ -71,6 +71,10 @@ class Video:
                 object.__setattr__(self, name, view)
 
     @property
+    def num_frames(self) -> int:
+        return len(self.frames)
+
+    @property
     def fps(self) -> float | None:
         """Frames a second among these frames, on average. None for a single frame or without a clock."""
         return None if self.timestamps is None else average_rate(self.timestamps)

@@ -17,17 +17,19 @@ and when, is said by the packets where they agree with the decoder, and by `cloc
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 from jaxtyping import Int64, Shaped
 
 from specvlm.errors import VideoError
-from specvlm.video.backends import Backend, pyav, readers
+from specvlm.video.backends import Backend, passes_by, pyav, readers
 from specvlm.video.clip import Video
 from specvlm.video.files.container import BinaryFile, VideoFile, blaming
 from specvlm.video.files.packets import Scan
 from specvlm.video.moving_pictures import read_pictures
 from specvlm.video.sampling import Choose
+from specvlm.video.screening.programme import Audience, Programme
 
 
 def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto") -> Video:
@@ -38,6 +40,26 @@ def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto
     to the first one chosen. High dynamic range is not tone-mapped. `choose` is asked a second time if the decoder finds
     fewer frames than the file promised. Raises `VideoError`, whose messages say `name`.
     """
+    return decode_before(None, file, name, choose, backend)
+
+
+@overload
+def decode_before(audience: None, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto") -> Video: ...
+
+
+@overload
+def decode_before(
+    audience: Audience, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto"
+) -> Video | None: ...
+
+
+def decode_before(
+    audience: Audience | None, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto"
+) -> Video | None:
+    """`decode`, but an audience is shown the frames as they are decoded, where packets tell which there will be. None
+    if it was shown them all. Where they don't, or the decoder doesn't bear them out, it is the video, and what the
+    audience was shown is void."""
+    file = file if audience is None else audience.attending(file)
     video = read_pictures(file, name, choose)
     if video is not None:
         return video
@@ -46,10 +68,25 @@ def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto
         scan = source.scan()
         if not scan.packets:
             raise VideoError(f"{name} holds no frames: its video stream is empty{scan.damage_in_brackets}")
+    if audience is not None and _show_chosen(source, scan, choose, audience, backend):
+        return None
     video = _decode_chosen(source, scan, choose, backend) if scan.tells_frames else None
     if video is None:
         video = _decode_everything(source, scan, choose)
     return replace(video, comment=scan.comment)
+
+
+def _show_chosen(source: VideoFile, scan: Scan, choose: Choose, audience: Audience, backend: Backend) -> bool:
+    """Choose by what the packets tell, and show what was chosen. False if they don't tell, if the decoder doesn't bear
+    them out, or if the backend gives frames all at once."""
+    if not (scan.tells_frames and passes_by(scan, backend)):
+        return False
+    line = scan.timeline()
+    chosen = choose(line)
+    places, rows = np.unique(chosen, return_inverse=True)
+    with blaming(source.name):
+        wall = audience.told(Programme(line, chosen, rows, source.name, scan.damage, scan.comment))
+        return pyav.show(source, scan, places, wall, audience.ahead)
 
 
 def _decode_chosen(source: VideoFile, scan: Scan, choose: Choose, backend: Backend) -> Video | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,12 +14,16 @@ from torch import Tensor
 from specvlm.errors import OptionError, VideoError, brief
 from specvlm.video.backends import Backend, require_backend
 from specvlm.video.clip import Video
-from specvlm.video.decoding import decode
+from specvlm.video.decoding import decode, decode_before
 from specvlm.video.files.addresses import resolved
-from specvlm.video.files.container import blaming
+from specvlm.video.files.container import BinaryFile, blaming
 from specvlm.video.files.doors import binary, existing
 from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Choose, Rate, Sampling, Timeline, checked, require_rate
+from specvlm.video.screening.programme import Audience
 from specvlm.video.stills import pick, picture_files
+
+Read = TypeVar("Read")
+"""What a file is read as."""
 
 
 def load(
@@ -76,8 +82,33 @@ def load(
     """
     sampling = Sampling(num_frames=num_frames, fps=fps, max_frames=max_frames)
     rule = sampling.choose if choose is None else _alone(choose, sampling)
-    require_rate("source_fps", source_fps)
+    given_none = choose is None and num_frames is None and fps is None
+    of_files = replace(sampling, num_frames=DEFAULT_NUM_FRAMES).choose if given_none else rule
     require_backend(backend)
+    return _loaded(source, rule, of_files, source_fps, lambda file, name, asked: decode(file, name, asked, backend))
+
+
+def load_before(
+    audience: Audience, source: Any, *, choose: Choose, source_fps: Rate | None = None, backend: Backend = "auto"
+) -> Video | None:
+    """`load`, but frames that a file's decoder hands out in order are shown to the audience, one by one. None if it was
+    shown them all; otherwise the video, whole, and what was shown before is void."""
+    rule = checked(choose)
+    require_backend(backend)
+    read = partial(decode_before, audience, backend=backend)
+    return _loaded(source, rule, rule, source_fps, read)
+
+
+def _loaded(
+    source: Any,
+    rule: Choose,
+    of_files: Choose,
+    source_fps: Rate | None,
+    read: Callable[[BinaryFile, str, Choose], Read],
+) -> Video | Read:
+    """A source that holds frames, with those of `rule`, or a file as it is read. `of_files` is the rule for what has to
+    be decoded."""
+    require_rate("source_fps", source_fps)
     source = resolved(source)
     if isinstance(source, Video):
         return _with_clock(source, source_fps).sampled(rule)
@@ -85,14 +116,12 @@ def load(
         return _from_stills(source, f"the {type(source).__name__} of shape {list(source.shape)}", rule, source_fps)
     if isinstance(source, list | tuple):
         return _from_stills(source, f"the list of {len(source)} pictures", rule, source_fps)
-    if choose is None and num_frames is None and fps is None:
-        rule = replace(sampling, num_frames=DEFAULT_NUM_FRAMES).choose
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
         with blaming(name):
             files = picture_files(path) if (path := existing(name)).is_dir() else None
         if files is not None:
-            return _from_stills(files, brief(name), rule, source_fps)
+            return _from_stills(files, brief(name), of_files, source_fps)
     elif not isinstance(source, bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise VideoError(
             f"a video can't be read from an object of type {type(source).__name__}: "
@@ -100,7 +129,7 @@ def load(
         )
     with binary(source, "video") as (file, name):
         _refuse_second_clock(name, source_fps)
-        return decode(file, name, rule, backend)
+        return read(file, name, of_files)
 
 
 def _alone(choose: Choose, sampling: Sampling) -> Choose:

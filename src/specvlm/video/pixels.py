@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
@@ -11,6 +12,24 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from specvlm.video.room import require_all
+
+
+@runtime_checkable
+class Wall(Protocol):
+    """Where frames go that come out of a decoder."""
+
+    def hang(self, row: int, frame: VideoFrame, reformatter: VideoReformatter) -> bool:
+        """Whether it could be. A reformatter belongs to one thread."""
+        ...
+
+    def give_up(self) -> None:
+        """What hangs there may be wrong, and no more will come."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every frame wanted has come."""
+        ...
 
 
 class Gallery:
@@ -40,6 +59,13 @@ class Gallery:
         self._pixels[row] = pixels
         self._missing.discard(row)
         return True
+
+    def give_up(self) -> None:
+        """Nobody waits for anything here."""
+
+    @property
+    def is_full(self) -> bool:
+        return not self._missing
 
     def frames(self) -> UInt8[np.ndarray, "chosen H W 3"] | None:
         """All the frames, or None if one never came."""

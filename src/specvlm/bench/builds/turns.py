@@ -3,8 +3,8 @@
     python -m specvlm.bench.builds.turns host_time /another/checkout/src
 
 What disturbs the machine meanwhile disturbs both. A script stands alone but for what both builds have: it writes its
-cases as a line of JSON, and for each case that it then reads, a line with `seconds`, and what was `said` in them, which
-must be the same in both builds.
+cases as a line of JSON, and for each case that it then reads, a line with `seconds`, what was `said` in them, which
+must be the same in both builds, and the most `bytes` of memory that it took, if that is measured.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Compared:
     """Seconds."""
     same: bool
     """Whether every turn said the same."""
+    memory: tuple[int, int] | None = None
+    """The most bytes of any turn, before and after."""
 
     @property
     def times_as_fast(self) -> float:
@@ -49,6 +51,7 @@ class Turns:
     ask: Callable[[int, str], dict[str, Any]]
     seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     said: list[Any] = field(default_factory=list)
+    bytes: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
 
     def compare(self, case: str, turns: int) -> Compared:
         """Both begin as often as the other. Of the first turn nothing is kept: it warms up."""
@@ -58,8 +61,10 @@ class Turns:
                 if turn:
                     self.seconds[build].append(answer["seconds"])
                     self.said.append(answer["said"])
+                    self.bytes[build].extend([answer["bytes"]] if "bytes" in answer else [])
         before, after = map(median, self.seconds)
-        return Compared(case, before, after, all(each == self.said[0] for each in self.said))
+        memory = (max(self.bytes[0]), max(self.bytes[1])) if all(self.bytes) else None
+        return Compared(case, before, after, all(each == self.said[0] for each in self.said), memory)
 
 
 class Build:
@@ -102,7 +107,7 @@ def compared(script: str, before: Path, after: Path, turns: int) -> Iterator[Com
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Measure another build of specvlm and this one, in turns.")
-    parser.add_argument("script", choices=("host_time", "decoding", "reading"))
+    parser.add_argument("script", choices=("host_time", "decoding", "reading", "first_token"))
     parser.add_argument("before", type=Path, help="the source folder of the other build")
     parser.add_argument("--after", type=Path, default=OWN, help="that of the one it is compared with (default: this)")
     parser.add_argument("--turns", type=int, default=9)
@@ -110,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"{'':36} {'before':>11} {'after':>11}  times as fast\n")
     for each in compared(asked.script, asked.before, asked.after, asked.turns):
         figures = f"{1e6 * each.before:8.1f} us {1e6 * each.after:8.1f} us {each.times_as_fast:8.2f}"
-        sys.stdout.write(f"{each.case:36} {figures}{'' if each.same else '   NOT THE SAME'}\n")
+        memory = "" if each.memory is None else "   {:.0f} MiB, {:.0f} MiB".format(*(m / 2**20 for m in each.memory))
+        sys.stdout.write(f"{each.case:36} {figures}{memory}{'' if each.same else '   NOT THE SAME'}\n")
         sys.stdout.flush()
 
 

@@ -9,12 +9,17 @@ import argparse
 import json
 import subprocess
 import sys
+import warnings
 from itertools import product
 from pathlib import Path
 
 from PIL import Image
 
-from specvlm.bench.showing import plots, race, renderings
+from specvlm.answering.options import Options
+from specvlm.bench.reading.films import Film, rendered
+from specvlm.bench.showing import plots, race, renderings, timelines
+from specvlm.drawing.themes import DARK
+from specvlm.errors import PocketWarning
 from specvlm.evals.writing import write_whole
 from specvlm.pipeline import load
 from specvlm.pocket import demo_video
@@ -22,6 +27,9 @@ from specvlm.pocket import demo_video
 PAIRS = ("pocket-llava_onevision", "pocket-qwen2_5_vl")
 QUESTION = "Describe the video in detail."
 ARMS = "ar,sd,specvlm,auto"
+FILM, SECONDS = Film("libx264", "720p"), 60
+"""What is decoded, prepared, seen and read on the picture of a timeline: enough for each of them to be seen."""
+READ_IN_PIECES = Options(num_frames=32, min_pixels=1 << 16, max_pixels=1 << 17, prefill_chunk=256, max_new_tokens=8)
 SIZES = {1280: 1300, 420: 1500}
 """Pixels of a window on a desk and of a telephone: across, and down as far as the picture goes."""
 SCHEMES = {"light": 1, "dark": 0}
@@ -70,6 +78,16 @@ def run_race(film: Path, out: Path) -> None:
     write_whole(out / "race.svg", race.svg(raced))
 
 
+def draw_timeline(film: Path, out: Path) -> None:
+    """What one answer was busy with when, on the way to its first token, and the picture of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PocketWarning)
+        found = timelines.measure(load(PAIRS[1]), film, QUESTION, PAIRS[1], READ_IN_PIECES)
+    write_whole(out / "timeline.json", json.dumps(found.to_json()) + "\n")
+    write_whole(out / "timeline.svg", timelines.svg(found))
+    write_whole(out / "timeline-dark.svg", timelines.svg(found, DARK))
+
+
 def draw_benches(folder: Path, pages: Path) -> None:
     """The plots of all documents in a folder, as the code draws them now, and the page of the embedded pair."""
     for path in folder.glob("*.json"):
@@ -99,6 +117,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     film = demo_video(runs / "film.mp4")
     run_race(film, out)
+    draw_timeline(rendered(FILM, SECONDS, runs / "long.mp4"), out)
     draw_benches(given.bench, pages)
     pruner = "verifier_guided(fraction=0.5)"  # both of its stages can be seen
     specvlm("explain", film, QUESTION, "--pruner", pruner, "--out", pages / "explain.html", "--png", out / "explain")

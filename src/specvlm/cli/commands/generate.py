@@ -60,19 +60,22 @@ def generate(
     cache = features.cache()
     look_at(source, options, *questions, known=cache is not None and cache.knows(source, options))
     vlm = models.load(options, cache)
-    clip, asked, decode_seconds = _decode(vlm, source, options)
-    warned = cache is None or _tell_of_damage(vlm, source, options)
-    watched = vlm.watch(clip, asked)
+    asked, decode_seconds, watched = options, 0.0, None
+    if len(questions) > 1:
+        clip, asked, decode_seconds = _decode(vlm, source, options)
+        watched = vlm.watch(clip, asked)
     arm = "loop" if vlm.draft is None else "auto" if options.planned else "specvlm"
     out = sys.stderr if json else sys.stdout
     for number, text in enumerate(questions):
         if len(questions) > 1:
             print("\n" * (number > 0) + f"> {text}", file=out, flush=True)
         with _phases(stats or json):
-            generation = tell(watched.stream(text, asked), out)
-        warned = warned or _tell_of_damage(vlm, source, options)
+            pieces = vlm.stream(source, text, asked) if watched is None else watched.stream(text, asked)
+            generation = tell(pieces, out)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
+        for damage in generation.stats.damage:
+            warn(damage)
         if stats:
             from specvlm.cli import tables
 
@@ -102,17 +105,7 @@ def _decode(
         clip = vlm.load_video(source, options)
         asked = vlm.once_chosen(options)
         seconds = time.perf_counter() - start
-    if clip.damage:
-        warn(f"{clip.name}: {clip.damage}")
     return clip, asked, seconds
-
-
-def _tell_of_damage(vlm: SpecVLM, source: str | bytes | None, options: Options) -> bool:
-    """Of what a feature cache knows of it; whether it does."""
-    lines = None if vlm.feature_cache is None else vlm.feature_cache.damage(vlm.target, source, options)
-    for line in lines or ():
-        warn(line)
-    return lines is not None
 
 
 def tell(pieces: Generator[str, None, Generation], out: TextIO) -> Generation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
+from specvlm.families.pixels import Courier
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
-from specvlm.video import Video
+from specvlm.video import Clip
 
-PATCHES_PER_BATCH = 1 << 15
-"""Patches that go through the vision tower at once, to whole frames: bounds its memory, whatever the video's length."""
+PATCHES_PER_BATCH, FRAMES_PER_BATCH = 1 << 13, 8
+"""Patches, to whole frames, and frames that go through the vision tower at once, at most: bounds its memory, whatever
+the video's length, and how long it waits for frames that are still being decoded."""
 
 INPUTS = (
     "input_ids",
@@ -112,7 +114,7 @@ class QwenVL(Family, abc.ABC):
 
     def prepare(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Clip],
         question: str,
         *,
         images: Sequence[Image] = (),
@@ -124,7 +126,7 @@ class QwenVL(Family, abc.ABC):
         if videos:
             kwargs["video_metadata"] = [video.metadata() for video in videos]
             if pixels.given():
-                sizes = [self._size(pixels, len(video.frames)) for video in videos]
+                sizes = [self._size(pixels, video.num_frames) for video in videos]
                 kwargs["processor"] = copy.copy(self.processor)
                 kwargs["processor"].video_processor = EachInItsSize(self.video_processor, sizes)
         return self._prompt(videos, images, question, system, history, **kwargs)
@@ -207,17 +209,17 @@ class QwenVL(Family, abc.ABC):
     def see(self, prompt: Prompt) -> Seen:
         frames = self._frames(prompt.model_inputs)
         mentioned = prompt.frame_ids.unique()
-        batches, some, pixels, num_patches = [], [], [], 0
-        for number in mentioned.tolist():
-            frame = frames[number]
-            pixels.append(prompt.model_inputs[frame.pixels][frame.first : frame.first + frame.num_patches])
-            some.append(frame)
-            num_patches += frame.num_patches
-            if num_patches >= PATCHES_PER_BATCH or number == int(mentioned[-1]):
-                batches.append(self._look(torch.cat(pixels), some))
-                some, pixels, num_patches = [], [], 0
+        tower: Any = self.tower[0]
+        courier, batches = Courier(tower.device), []
+        for batch in _together([frames[number] for number in mentioned.tolist()]):
+            batches.append(self._look(courier.bring(_pixels(prompt, batch), tower.dtype), batch))
         sizes = torch.tensor([frames[number].num_tokens for number in mentioned.tolist()], dtype=torch.long)
         return Seen(mentioned, tuple(torch.cat(states) for states in zip(*batches, strict=True)), sizes)
+
+    def _pixel_rows(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int, int]:
+        _, height, width = inputs["video_grid_thw"][0].tolist()
+        patch = self.model.config.vision_config.patch_size
+        return inputs["pixel_values_videos"], height * patch, width * patch
 
     def _frames(self, inputs: Mapping[str, Tensor]) -> list[Frame]:
         """Every frame of a prompt's inputs by its id: the images first, then the videos, each in their own order."""
@@ -309,6 +311,26 @@ def size_of_all(processor: Any, pixels: PixelBudget, num_frames: int) -> dict[st
     least = size["shortest_edge"] if pixels.min_pixels is None else pixels.min_pixels * num_frames
     most = size["longest_edge"] if pixels.max_pixels is None else pixels.max_pixels * num_frames
     return {"shortest_edge": least, "longest_edge": min(most, pixels.total_pixels or most)}
+
+
+def _together(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Frames as they go through the tower at once."""
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == FRAMES_PER_BATCH or sum(each.num_patches for each in batch) >= PATCHES_PER_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _pixels(prompt: Prompt, frames: Sequence[Frame]) -> Float[Tensor, "patches d"]:
+    """What the tower reads of some frames. No copy where they stand side by side."""
+    first, stop = frames[0].first, frames[-1].first + frames[-1].num_patches
+    if frames[0].pixels == frames[-1].pixels and sum(frame.num_patches for frame in frames) == stop - first:
+        return prompt.pixels(frames[0].pixels, first, stop)
+    return torch.cat([prompt.pixels(each.pixels, each.first, each.first + each.num_patches) for each in frames])
 
 
 def _in_order(clip_ids: Int[Tensor, " M"], is_image: Tensor) -> tuple[Int[Tensor, " M"], frozenset[int]]:

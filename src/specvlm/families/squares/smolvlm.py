@@ -14,7 +14,7 @@ from specvlm.families.base import Image
 from specvlm.families.squares.squares import on
 from specvlm.families.squares.told_by_words import ToldByWords
 from specvlm.prompts.prompt import Prompt
-from specvlm.video import Video
+from specvlm.video import Clip
 
 FRAME = re.compile(r"(video\.\n)?\nFrame from \d+:\d\d:\S+$")
 """What the processor writes in front of a frame, and in front of a video's first one."""
@@ -40,7 +40,7 @@ class SmolVLM(ToldByWords):
     def tower(self) -> Sequence[nn.Module]:
         return (self.model.model.vision_model,)
 
-    def prepare(self, videos: Sequence[Video], question: str, *, images: Sequence[Image] = (), **more: Any) -> Prompt:
+    def prepare(self, videos: Sequence[Clip], question: str, *, images: Sequence[Image] = (), **more: Any) -> Prompt:
         if videos and images:
             raise OptionError("smolvlm's own processor takes videos or images: of both at once it loses the images")
         return super().prepare(videos, question, images=images, **more)

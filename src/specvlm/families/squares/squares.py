@@ -21,7 +21,7 @@ from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
-from specvlm.video import Video
+from specvlm.video import Clip
 
 SQUARES_PER_BATCH = 16
 """Squares that go through the vision tower at once: bounds its memory, whatever the length of the video."""
@@ -75,7 +75,7 @@ class Squares(Family, abc.ABC):
 
     def prepare(
         self,
-        videos: Sequence[Video],
+        videos: Sequence[Clip],
         question: str,
         *,
         images: Sequence[Image] = (),

@@ -43,3 +43,8 @@ def require_backend(backend: str) -> None:
 def readers(scan: Scan, backend: Backend) -> Sequence[Reader]:
     """Who is asked for frames, one after the other until one is sure of them."""
     return (read_photo, pyav.read) if scan.is_picture else READERS[backend]
+
+
+def passes_by(scan: Scan, backend: Backend) -> bool:
+    """Whether the first to be asked is `pyav`, which can show frames one by one (`pyav.show`)."""
+    return READERS[backend][0] is pyav.read and not scan.is_picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from specvlm.video.files.clock import Told, presented
 from specvlm.video.files.container import VideoFile, demuxed
 from specvlm.video.files.packets import Packet, Scan, entries, needed, plan, timeline
 from specvlm.video.files.shares import ALONE, TURNS, Crew, Share, cores, crew, shares
-from specvlm.video.pixels import Gallery
+from specvlm.video.pixels import Gallery, Wall
 from specvlm.video.sampling import Timeline
 
 LONGEST_WAIT = 0.1
@@ -37,18 +38,15 @@ def read(
     source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"]
 ) -> UInt8[np.ndarray, "chosen H W 3"] | None:
     """The frames at `places` of the scan's timeline. None if the decoder doesn't bear the packets out."""
-    shown = scan.shown()
-    rows = {shown[place].pts or 0: row for row, place in enumerate(places)}
+    rows = _rows(scan, places)
     hopping, straight = (tuple(plan(scan.packets, rows, starts)) for starts in (entries(scan.packets), []))
     few, all_of_them = needed(scan.packets, rows), frozenset(range(len(scan.packets)))
     ways = dict.fromkeys([(hopping, few), (hopping, all_of_them), (straight, all_of_them)])
-    num_cores = cores() if source.is_shared_cheaply else 1
-    parts = shares(scan.packets, rows, few, TURNS * num_cores)
-    team = crew(len(parts), num_cores, scan.frame_pixels)
+    parts, team = _teamwork(source, scan, rows, few)
     if team != ALONE:
-        frames = _read_side_by_side(source, scan, parts, few, rows, team)
-        if frames is not None:
-            return frames
+        gallery = Gallery(len(rows), source.name, is_one_size=True)
+        if _decode_side_by_side(_Reading(source, scan, few, rows, gallery), parts, team):
+            return gallery.frames()
         del ways[hopping, few]
     for runs, fed in ways:
         gallery = Gallery(len(rows), source.name)
@@ -57,19 +55,47 @@ def read(
     return None
 
 
-def _read_side_by_side(
-    source: VideoFile, scan: Scan, parts: Sequence[Share], fed: frozenset[int], rows: Mapping[int, int], team: Crew
-) -> UInt8[np.ndarray, "chosen H W 3"] | None:
-    """The same, by several decoders. None also where the size changes midway: then one alone sees which came first."""
-    gallery = Gallery(len(rows), source.name, is_one_size=True)
-    reading = _Reading(source, scan, fed, rows, gallery)
+def show(source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"], wall: Wall, ahead: int) -> bool:
+    """Hang the frames at `places` as they are decoded, about in order: those of a wall that takes none further than
+    `ahead` of one that is missing. False if the decoder doesn't bear the packets out: then what hangs there may be
+    wrong, and `read` knows better."""
+    rows = _rows(scan, places)
+    few = needed(scan.packets, rows)
+    reading = _Reading(source, scan, few, rows, wall)
+    parts, team = _teamwork(source, scan, rows, few, math.ceil(len(rows) / ahead))
+    if team == ALONE:
+        runs = tuple(plan(scan.packets, rows, entries(scan.packets)))
+        return _decode_shares(reading, [Share(tuple(rows), runs)]) and wall.is_full
+    return _decode_side_by_side(reading, parts, team) and wall.is_full
+
+
+def _rows(scan: Scan, places: Int64[np.ndarray, " chosen"]) -> dict[int, int]:
+    """For the tick at which each of the frames is shown, its row among them."""
+    shown = scan.shown()
+    return {shown[place].pts or 0: row for row, place in enumerate(places)}  # all that are shown have a time
+
+
+def _teamwork(
+    source: VideoFile, scan: Scan, rows: Mapping[int, int], fed: frozenset[int], turns: int = TURNS
+) -> tuple[list[Share], Crew]:
+    """Shares of the work, so many `turns` of them for each decoder, and who takes them."""
+    num_cores = cores() if source.is_shared_cheaply else 1
+    parts = shares(scan.packets, rows, fed, max(TURNS, turns) * num_cores)
+    return parts, crew(len(parts), num_cores, scan.frame_pixels)
+
+
+def _decode_side_by_side(reading: _Reading, parts: Sequence[Share], team: Crew) -> bool:
+    """`_decode_shares`, by several decoders. False also where the size changes midway: then one alone sees which came
+    first."""
     left = deque(parts)
     with ThreadPoolExecutor(team.decoders, "specvlm-video") as pool:
         try:
             done = [pool.submit(_work, reading, left, team.threads) for _ in range(team.decoders)]
-            return gallery.frames() if all(each.result() for each in done) else None
+            return all(each.result() for each in done)
+        except BaseException:
+            reading.give_up()
+            raise
         finally:
-            reading.is_given_up.set()
             done = []  # an error would keep what it came through: decoders and their buffers
 
 
@@ -80,7 +106,7 @@ def _work(reading: _Reading, left: deque[Share], num_threads: int) -> bool:
         return is_done
     finally:
         if not is_done:
-            reading.is_given_up.set()
+            reading.give_up()
 
 
 def _taken(left: deque[Share]) -> Iterator[Share]:
@@ -147,20 +173,25 @@ def read_surveyed(
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What is read: the frames shown at the ticks in `rows`, into those rows of the gallery, from packets that are
+    """What is read: the frames shown at the ticks in `rows`, to hang in those rows of the wall, from packets that are
     `fed`."""
 
     source: VideoFile
     scan: Scan
     fed: frozenset[int]
     rows: Mapping[int, int]
-    gallery: Gallery
+    wall: Wall
     is_given_up: Event = field(default_factory=Event)
     places: Mapping[tuple[int | None, int], int] = field(init=False)
 
     def __post_init__(self) -> None:
         places = {(packet.pts, packet.size): place for place, packet in enumerate(self.scan.packets)}
         object.__setattr__(self, "places", places)
+
+    def give_up(self) -> None:
+        """Let nobody go on, or wait."""
+        self.is_given_up.set()
+        self.wall.give_up()
 
 
 def _decode_shares(reading: _Reading, parts: Iterable[Share], num_threads: int = 0) -> bool:
@@ -206,7 +237,7 @@ def _decode_run(
         if run.start and frame.pts == entry and frame.pict_type not in (PictureType.I, PictureType.NONE):
             return False  # called a keyframe but none: x264's intra refresh, or a container's mistake
         promised.discard(frame.pts)
-        if frame.pts in ticks and not reading.gallery.hang(reading.rows[frame.pts], frame, reformatter):
+        if frame.pts in ticks and not reading.wall.hang(reading.rows[frame.pts], frame, reformatter):
             return False
     return not promised
 

@@ -81,8 +81,7 @@ class VideoFile:
     @property
     def is_shared_cheaply(self) -> bool:
         """Whether reading at several places in turn costs nothing. (Files that unpack may begin anew each time.)"""
-        raw = self.file.raw if isinstance(self.file, io.BufferedReader | io.BufferedRandom) else self.file
-        return isinstance(raw, io.FileIO | io.BytesIO)
+        return isinstance(getattr(self.file, "raw", self.file), io.FileIO | io.BytesIO)
 
     @contextmanager
     def opened(self, thread_type: str = "AUTO", num_threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:

@@ -1,0 +1,1 @@
+"""Frames of a video that are looked at while others are still being decoded."""

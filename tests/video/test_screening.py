@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 import video_zoo as zoo
 from specvlm.errors import OptionError, VideoError
@@ -153,7 +154,7 @@ class Frames:
         line, rows = Timeline.regular(self.count, 1), np.arange(self.count)
         wall = audience.told(Programme(line, rows, rows, "frames", None, None))
         for row in range(self.count):
-            wall.hang(row, av.VideoFrame.from_ndarray(zoo.picture(row), format="rgb24"))
+            wall.hang(row, av.VideoFrame.from_ndarray(zoo.picture(row), format="rgb24"), VideoReformatter())
             self.shown += 1
             self.changed.release()
         assert wall.is_full
@@ -182,7 +183,7 @@ def test_frames_may_come_out_of_order_and_again() -> None:
         wall = audience.told(Programme(Timeline.regular(4, 1), rows, rows, "frames", None, None))
         for row in (2, 0, 3, 2, 1):
             assert not wall.is_full
-            wall.hang(row, av.VideoFrame.from_ndarray(zoo.picture(row), format="rgb24"))
+            wall.hang(row, av.VideoFrame.from_ndarray(zoo.picture(row), format="rgb24"), VideoReformatter())
 
     with Screening(load_in_runs) as screening:
         screening.opening()

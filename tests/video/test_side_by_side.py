@@ -6,6 +6,7 @@ import gzip
 import io
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 
 import video_zoo as zoo
 from specvlm.errors import VideoError
-from specvlm.video import load
+from specvlm.video import Video, load
 from specvlm.video.backends import pyav
+from specvlm.video.loading import load_before
+from specvlm.video.sampling import Sampling
+from specvlm.video.screening.screening import Reel, Screening, Void
 
 NUM_FRAMES = 200
 X264 = {"x264-params": "keyint=10:scenecut=0:bframes=2:qp=20"}
@@ -52,15 +56,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def teams(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """As on three cores. For each time that several decoders set out, whether they came back with the frames."""
     came_back: list[bool] = []
-    read = pyav._read_side_by_side
+    decode = pyav._decode_side_by_side
 
     def watched(*arguments: Any) -> Any:
         came_back.append(False)
-        frames = read(*arguments)
-        came_back[-1] = frames is not None
-        return frames
+        came_back[-1] = decode(*arguments)
+        return came_back[-1]
 
-    monkeypatch.setattr(pyav, "_read_side_by_side", watched)
+    monkeypatch.setattr(pyav, "_decode_side_by_side", watched)
     monkeypatch.setattr(pyav, "cores", lambda: 3)
     return came_back
 
@@ -81,6 +84,35 @@ def test_frames_are_those_of_a_decode_from_start_to_end(name: str, num_frames: i
     assert np.array_equal(video.frames, right[video.indices])
     assert np.allclose(video.timestamps, seconds[video.indices], atol=1e-6)
     assert video.damage is None
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_an_audience_is_shown_what_several_decode(name: str, film, teams: list[bool]) -> None:
+    right, _ = zoo.decode_all(film(name))
+    with Screening(partial(load_before, source=film(name), choose=Sampling(num_frames=64).choose)) as screening:
+        clip = screening.opening()
+        assert isinstance(clip, Reel)
+        assert np.array_equal(list(screening.frames()), right[clip.outline.indices])
+    assert teams == [True]
+
+
+def test_one_that_gives_up_lets_the_others_go(film, teams: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first share comes to nothing, and so do those who wait for its frames to be taken."""
+    path, decode_run = film("x264.mp4"), pyav._decode_run
+
+    def failing(reading: Any, stream: Any, packets: Any, run: range, *more: Any) -> bool:
+        return run.start > 0 and decode_run(reading, stream, packets, run, *more)
+
+    monkeypatch.setattr(pyav, "_decode_run", failing)
+    load_all = partial(load_before, source=path, choose=Sampling(num_frames=NUM_FRAMES).choose, backend="pyav")
+    with Screening(load_all) as screening:
+        try:
+            clip = screening.opening()
+            frames = clip.frames if isinstance(clip, Video) else list(screening.frames())
+        except Void as void:
+            frames = void.video.frames
+    assert np.array_equal(frames, zoo.decode_all(path)[0])
+    assert teams[0] is False
 
 
 def test_bytes_and_open_files_are_read_by_several_at_once(film, teams: list[bool]) -> None:

@@ -209,10 +209,10 @@ class QwenVL(Family, abc.ABC):
     def see(self, prompt: Prompt) -> Seen:
         frames = self._frames(prompt.model_inputs)
         mentioned = prompt.frame_ids.unique()
-        tower: Any = self.tower[0]
-        courier, batches = Courier(tower.device), []
+        courier, batches = Courier(next(self.tower[0].parameters()).device), []
         for batch in _together([frames[number] for number in mentioned.tolist()]):
-            batches.append(self._look(courier.bring(_pixels(prompt, batch), tower.dtype), batch))
+            pixels = _pixels(prompt, batch)
+            batches.append(self._look(courier.bring(pixels, pixels.dtype), batch))
         sizes = torch.tensor([frames[number].num_tokens for number in mentioned.tolist()], dtype=torch.long)
         return Seen(mentioned, tuple(torch.cat(states) for states in zip(*batches, strict=True)), sizes)
 

@@ -21,11 +21,13 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
 long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py \
-	tests/planning/rounds/test_choosing.py tests/answering/test_feature_cache_kills.py tests/evals/test_feature_cache.py
+	tests/planning/rounds/test_choosing.py tests/answering/test_feature_cache_kills.py \
+	tests/evals/test_feature_cache.py tests/serve/test_fuzz.py
 
 bin  := $(VENV)/bin
 log  := $(VENV)/install.log
 lmms := $(VENV)-lmms-eval
+clients := $(VENV)-clients
 uv   := $(VENV)-lock/bin/uv
 core  := $(VENV)/.core
 bench := $(VENV)/.bench
@@ -36,7 +38,7 @@ lint  := $(VENV)/.lint
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity compat lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \
+.PHONY: help install demo test parity compat serve-load clients lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \
 	bench-quick bench-gpu clean
 
 help: ## list these targets
@@ -54,10 +56,13 @@ test: $(tests) ## the tests, but for the long grids
 	@$(pytest) $(ARGS)
 
 parity: $(tests) ## the long grids: whole generations against stock Hugging Face generate, and what else is marked slow
-	@$(pytest) -m "not lmms_eval" $(long) $(ARGS)
+	@$(pytest) -m "not lmms_eval and not clients" $(long) $(ARGS)
 
 compat: ## drop-in, parity and families on the oldest and newest transformers: docs/compatibility.md (RELEASES="5.21 5.22")
 	@$(PYTHON) tests/compatibility.py $(RELEASES)
+
+clients: $(clients)/.ready ## langchain-openai and litellm against the server, in an environment of their own
+	@OMP_NUM_THREADS=1 $(clients)/bin/python -m pytest -m clients tests/serve/test_clients.py $(ARGS)
 
 lmms-eval: $(lmms)/.ready ## the plugin in the real lmms-eval, which gets an environment of its own
 	@OMP_NUM_THREADS=1 $(lmms)/bin/python -m pytest -m lmms_eval tests/integrations/test_lmms_eval.py $(ARGS)
@@ -83,6 +88,9 @@ pocket: $(core) ## train a pocket pair anew, from where it was left (ARGS="--fam
 
 pocket-eval: $(core) ## how well a pocket pair sees, and how pruning changes what is accepted
 	$(bin)/python -m specvlm.bench.pocket_pairs $(ARGS)
+
+serve-load: $(tests) ## 100 clients at once for two minutes, twice, some of whom hang up: answers, times, memory
+	$(bin)/python -m specvlm.serve.measuring.load $(ARGS)
 
 vision: $(core) ## what it brings to share or to spare the draft's vision: the table of docs/vision.md
 	$(bin)/python -m specvlm.bench.vision --page docs/vision.md $(ARGS)
@@ -135,7 +143,7 @@ define install
 	@touch $@
 endef
 
-tested := bench,eval,ray,tests
+tested := bench,eval,ray,serve,tests
 
 $(core): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'There is no "$(PYTHON)" here. specvlm needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...' >&2; exit 1; }
@@ -157,6 +165,14 @@ $(tests): $(core)
 
 $(lint): $(tests)
 	$(call install,lint)
+
+# These pin what others must not be bound to.
+$(clients)/.ready: pyproject.toml constraints.txt
+	@echo 'Installing langchain-openai, litellm and specvlm into $(clients). It takes minutes; progress: $(clients)/install.log'
+	@$(PYTHON) -m venv $(clients)
+	@$(clients)/bin/python -m pip install --disable-pip-version-check -e '.[serve,tests]' langchain-openai litellm \
+		>$(clients)/install.log 2>&1 || { tail -n 30 $(clients)/install.log >&2; exit 1; }
+	@touch $@
 
 # lmms-eval wants an older PyAV than we do, so pip could not choose both: a complete list needs no choosing.
 $(lmms)/.ready: pyproject.toml constraints-lmms-eval.txt

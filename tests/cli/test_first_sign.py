@@ -39,6 +39,7 @@ for line in sys.argv[1].splitlines():
 LINES = """
 generate film.mp4 what?
 generate film.mp4 what? --pruner uniform
+chat film.mp4
 compare film.mp4 what?
 explain film.mp4 what?
 explain film.mp4 what? --png pictures

@@ -58,6 +58,7 @@ DATA = "--task --data --videos --subset --split --prompt --num-samples --order-s
 
 COMMANDS = {
     "generate": f"video question --text-only --chat --stats --json {MODELS} {ANSWER}",
+    "chat": f"video {MODELS} {ANSWER}",
     "compare": f"video question --arms --repeats --json {MODELS} {ANSWER}",
     "demo": "--family --film --repeats --save --device-map --json",
     "explain": f"video question --out --png {MODELS} {ANSWER}",
@@ -71,6 +72,11 @@ COMMANDS = {
     "sweep": f"--out {DATA} --pruners --ratios --trees --frames --json {MODELS} {ANSWER}",
     "report": "runs --html --json",
     "convert": "run --to --out",
+    "serve": """
+        target draft --host --port --name --api-key --allowed-media-path --allowed-media-domain --fetch --allowed-origin
+        --parallel --max-waiting --request-seconds --max-video-mib --max-new-tokens --memory-mib --log-requests --dtype
+        --device --device-map --attn --threads
+    """,
 }
 
 

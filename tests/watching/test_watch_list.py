@@ -11,9 +11,10 @@ import pytest
 
 import tiny
 from specvlm import WatchList
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, VideoError
 from specvlm.pipeline import SpecVLM
 from specvlm.video import Video
+from specvlm.watching.watch_list import MAX_EMPTY
 from watching.many_questions import watcher
 
 SHORT: dict[str, Any] = {"max_new_tokens": 6}
@@ -159,3 +160,12 @@ def test_a_pair_may_have_several_lists() -> None:
     one, other = WatchList(vlm, PLENTY), WatchList(vlm, PLENTY)
     assert not knows(one, 1)
     assert not knows(other, 1)
+
+
+def test_videos_that_can_not_be_read_leave_no_more_than_some_places():
+    watched = WatchList(watcher(), PLENTY)
+    for number in range(MAX_EMPTY + 10):
+        with pytest.raises(VideoError):
+            watched.watch(b"no video %d" % number).ask("what happens?")
+    assert len(watched) == 0
+    assert len(watched._memories) <= MAX_EMPTY

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -31,6 +33,19 @@ class Generation:
     stats: Stats
 
 
+@dataclass(frozen=True)
+class Piece:
+    """The text that a token adds to an answer, which may be empty; and who had it first: a guess of the draft that was
+    accepted, or the target itself."""
+
+    text: str
+    by: Literal["target", "draft"]
+
+
+Rounds = Generator[tuple[Piece, ...], None, Generation]
+"""An answer as it comes: the tokens of the prompt's forward, then of each round. The return value is all of it."""
+
+
 def require_question(question: str) -> None:
     """Errors: OptionError if nothing is asked, or what is no text."""
     if not isinstance(question, str):
@@ -50,6 +65,23 @@ def answer(
     pair: Pair, prompt: Prompt, options: Options, stats: Stats, run: Run = request.run
 ) -> Generator[str, None, Generation]:
     """The answer in pieces of text, which join to it; the return value is the Generation. Errors: OptionError."""
+    return (yield from texts(in_rounds(pair, prompt, options, stats, run)))
+
+
+def texts(rounds: Rounds) -> Generator[str, None, Generation]:
+    """The text alone of each round that has some. Closing it closes the answer."""
+    with closing(rounds):
+        while True:
+            try:
+                pieces = next(rounds)
+            except StopIteration as stop:
+                return stop.value
+            if text := "".join(piece.text for piece in pieces):
+                yield text
+
+
+def in_rounds(pair: Pair, prompt: Prompt, options: Options, stats: Stats, run: Run = request.run) -> Rounds:
+    """The answer round by round: of each, all tokens but the last were guessed. Errors: OptionError."""
     recipe = prepare_generation(pair.target, prompt.input_ids, options)
     generator = None
     if options.seed is not None:
@@ -57,11 +89,11 @@ def answer(
     sequence = request.begin(pair, prompt, recipe, options, stats, generator)
     stream = TextStream(pair.target.tokenizer)
     for tokens in run(pair, prompt, options, sequence):
-        if piece := stream.add(tokens):
-            yield piece
+        guesses = tuple(Piece(stream.add_one(token), "draft") for token in tokens[:-1])
+        yield (*guesses, Piece(stream.add_one(tokens[-1]), "target"))
     rest, text = stream.finish()
     if rest:
-        yield rest
+        yield (Piece(rest, "target"),)
     assert sequence.finish_reason is not None
     stats.finish(len(sequence.tokens))
     return Generation(tuple(sequence.tokens), text, sequence.finish_reason, stats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +20,9 @@ from specvlm.families.releases import refuse_wrong_chunks
 from specvlm.prompts.album import LateInputs
 from specvlm.prompts.prompt import Prompt
 
+OnTokens = Callable[[tuple[int, ...]], None]
+"""Told of tokens as they come. What it raises ends the answer."""
+
 TOKENS_ALONE = dict.fromkeys(
     ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions", "output_hidden_states"), False
 )
@@ -29,8 +33,8 @@ class _Clock(BaseStreamer):
     """Tells the stats when tokens arrive. The first call brings the prompt, each later one what a forward of the model
     gave: one token or, with aids, some."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats, self._calls = stats, 0
+    def __init__(self, stats: Stats, on_tokens: OnTokens | None) -> None:
+        self._stats, self._on_tokens, self._calls = stats, on_tokens, 0
 
     @property
     def num_forwards(self) -> int:
@@ -42,6 +46,8 @@ class _Clock(BaseStreamer):
         if self._calls == 2:
             self._stats.first_token()
             self._stats.decode_begins()
+        if self._calls > 1 and self._on_tokens is not None:
+            self._on_tokens(tuple(value.flatten().tolist()))
 
     def end(self) -> None:
         pass
@@ -61,7 +67,13 @@ def refuse_unless_comparable(family: Family, prompt: Prompt, options: Options) -
 
 
 def generate_stock(
-    family: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any
+    family: Family,
+    prompt: Prompt,
+    options: Options,
+    stats: Stats,
+    *,
+    on_tokens: OnTokens | None = None,
+    **aids: Any,
 ) -> tuple[tuple[int, ...], FinishReason]:
     """The tokens of `model.generate(**inputs)`, and why it stopped. Vision is inside `prefill_target` here.
 
@@ -76,7 +88,7 @@ def generate_stock(
     stats.num_kept = prompt.num_video_tokens
     if options.max_new_tokens == 0:
         return (), "length"
-    model, clock = family.model, _Clock(stats)
+    model, clock = family.model, _Clock(stats, on_tokens)
     inputs = {
         # What isn't pixels stays as exact as it came: times decide positions.
         name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
@@ -104,8 +116,16 @@ def generate_stock(
     return tokens, "stop" if criterion is not None and criterion(output) else "length"
 
 
-def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats, **aids: Any) -> Generation:
-    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`.
+def stock_answer(
+    target: Family,
+    prompt: Prompt,
+    options: Options,
+    stats: Stats,
+    *,
+    on_tokens: OnTokens | None = None,
+    **aids: Any,
+) -> Generation:
+    """What stock Hugging Face `generate` says, by itself or with the keywords `aids`; `on_tokens` hears it say so.
 
     Errors: OptionError for what specvlm doesn't decode itself.
     """
@@ -116,7 +136,7 @@ def stock_answer(target: Family, prompt: Prompt, options: Options, stats: Stats,
         with stats.phase("preprocess"):  # to fetch pixels is no part of what stock does
             prompt = replace(prompt, model_inputs=dict(prompt.model_inputs))
     with stats.phase("prefill_target"):
-        tokens, reason = generate_stock(target, prompt, options, stats, **aids)
+        tokens, reason = generate_stock(target, prompt, options, stats, on_tokens=on_tokens, **aids)
     stats.finish(len(tokens))
     stats.move("prefill_target", "verify", stats.decode_seconds)
     text = str(target.tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -133,6 +133,7 @@ def run(
         recorder = ScoreRecorder(columns, first_row, per_head=by_head)
         sequence.cache.truncate(first_row)
     start, embeds = sequence.cache.length, None
+    stats.num_known = start
     needs_features = prunes and pruner.needs_features
     if needs_features or (start < prompt.split and options.prefill_chunk is None):
         with stats.phase("vision_target"):

@@ -19,11 +19,12 @@ class TextStream:
 
     def add(self, ids: Iterable[int]) -> str:
         """The text that `ids` add; may be empty."""
-        pieces = []
-        for token in ids:
-            self._ids.append(token)
-            pieces.append(self._stream.step(self._tokenizer.backend_tokenizer, token) or "")
-        piece = "".join(pieces)
+        return "".join(map(self.add_one, ids))
+
+    def add_one(self, token: int) -> str:
+        """The text that a token adds; may be empty."""
+        self._ids.append(token)
+        piece = self._stream.step(self._tokenizer.backend_tokenizer, token) or ""
         self._shown += piece
         return piece
 

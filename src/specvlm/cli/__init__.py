@@ -9,6 +9,7 @@ import typer
 
 import specvlm
 from specvlm.cli.commands.bench import bench
+from specvlm.cli.commands.chat import chat
 from specvlm.cli.commands.compare import compare
 from specvlm.cli.commands.convert import convert
 from specvlm.cli.commands.demo import demo
@@ -18,6 +19,7 @@ from specvlm.cli.commands.generate import generate
 from specvlm.cli.commands.plan import plan
 from specvlm.cli.commands.pruners import pruners
 from specvlm.cli.commands.report import report
+from specvlm.cli.commands.serve import serve
 from specvlm.cli.commands.sweep import sweep
 from specvlm.cli.ending import ending
 from specvlm.cli.help import Command, Commands
@@ -47,10 +49,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (generate, compare, demo, explain, plan, pruners, bench):
+for command in (generate, chat, compare, demo, explain, plan, pruners, bench):
     app.command(cls=Command)(command)
 app.command("eval", cls=Command)(evaluate)  # which Python has a function of that name for
-for command in (sweep, report, convert):
+for command in (sweep, report, convert, serve):
     app.command(cls=Command)(command)
 
 

@@ -215,6 +215,19 @@ class Features(Bundle):
             return FeatureCache(folder, DEFAULT_GB if size is None else size)
 
 
+@final
+class Loading(Bundle):
+    """How models are loaded that a command takes as arguments."""
+
+    parameters = tuple(each for each in Models.parameters if each.name not in ("target", "draft"))
+
+    def load(self, target: str, draft: str | None) -> SpecVLM:
+        """As `Models.load`, ready for answers of any options."""
+        with waiting("Loading"):
+            options = Options()
+        return Models(self | {"target": target, "draft": draft}).load(options)
+
+
 MOMENT = 2**28
 """Bytes of weights that are loaded before anybody has read a line about it."""
 

@@ -148,6 +148,8 @@ class Stats:
     devices: tuple[torch.device, ...] = ()
     num_prompt_tokens: int = 0
     num_video_tokens: int = 0
+    num_known: int = 0
+    """Prompt tokens that the target had read for an earlier question, and didn't read again."""
     num_kept: int = 0
     kept: Tensor | None = field(default=None, repr=False)
     """Which video tokens the draft saw: sorted indices [K], or [layers, kv_heads, K] where heads kept their own."""

@@ -19,7 +19,7 @@ from specvlm.answering.text import TextStream
 from specvlm.engine.stats import Round, Stats
 from specvlm.errors import OptionError
 from specvlm.explain.naming import name_of
-from specvlm.explain.places import grid_of
+from specvlm.explain.places import sights
 from specvlm.explain.reading import Reading, watched
 from specvlm.families import Family
 from specvlm.machine import machine, processor
@@ -190,23 +190,6 @@ def _shown(target: Family, token: int) -> str:
 
 
 def _looks(clip: Video, reading: Reading, stages: Int[Tensor, " M"]) -> Iterator[Look]:
-    prompt, shares = reading.prompt, reading.shares
-    placed = prompt.place_ids >= 0
-    if not placed.any():
-        return
-    frame_ids, num_places = prompt.frame_ids[placed], int(prompt.place_ids.max()) + 1
-    num_looks = int(frame_ids.max()) + 1
-    together = -(-len(clip.frames) // num_looks)  # Qwen-VL takes two frames as one
-    grid = grid_of(num_places, clip.frames.shape[2] / clip.frames.shape[1])
-    for number in range(num_looks):
-        mine = (prompt.frame_ids == number) & placed
-        frames = clip.frames[number * together : (number + 1) * together]
-        seconds = (
-            None if clip.timestamps is None else float(clip.timestamps[min(number * together, len(clip.frames) - 1)])
-        )
-        yield Look(
-            frames=frames if len(frames) else clip.frames[-1:],
-            seconds=seconds,
-            scores=shares[mine].numpy().reshape(grid),
-            stages=stages[mine].numpy().reshape(grid),
-        )
+    shares = reading.shares
+    for sight in sights(clip, reading.prompt):
+        yield Look(sight.frames, sight.seconds, shares[sight.tokens].numpy(), stages[sight.tokens].numpy())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from specvlm.explain.explanation import Explanation, Look
@@ -120,7 +121,7 @@ def heat_about(explanation: Explanation) -> str:
 
 def _look(look: Look, width: int) -> dict[str, Any]:
     return {
-        "picture": _picture(look.frames[0], width),
+        "picture": picture(look.frames[0], width),
         "caption": "" if look.seconds is None else f"{look.seconds:.2f} s",
         "scores": look.scores.tolist(),
         "stages": look.stages.tolist(),
@@ -136,8 +137,8 @@ def picture_width(looks: Sequence[Look]) -> int:
     return max(1, min(width, MOST_WIDTH, int((MOST_PIXELS / len(looks) * width / height) ** 0.5)))
 
 
-def _picture(frame: np.ndarray, width: int) -> str:
-    """A frame as a data URL."""
+def picture(frame: UInt8[np.ndarray, "H W 3"], width: int) -> str:
+    """A frame as a data URL, no wider than `width` pixels."""
     image = Image.fromarray(frame)
     if image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)

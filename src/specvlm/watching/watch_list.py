@@ -13,6 +13,9 @@ from specvlm.errors import OptionError
 from specvlm.video.identity import identity
 from specvlm.watching.watched import SETTLED, Memory, Watched
 
+MAX_EMPTY = 64
+"""Videos of which nothing is known, not yet or not any more, whose place is kept."""
+
 
 @final
 class WatchList:
@@ -58,6 +61,9 @@ class WatchList:
 
     def _trim(self) -> None:
         with self._lock:
+            empty = [key for key, memory in list(self._memories.items()) if memory.nbytes == 0]
+            for key in empty[:-MAX_EMPTY]:
+                self._memories.pop(key, None)
             for key in list(self._memories):
                 if self._sum() <= self.max_bytes:
                     return

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, final
 
 from specvlm.answering import request
-from specvlm.answering.answer import Generation, answer, require_question, whole
+from specvlm.answering.answer import Generation, Rounds, in_rounds, require_question, texts, whole
 from specvlm.answering.answerer import Answerer
 from specvlm.answering.options import Options
-from specvlm.answering.oracle import stock_answer
+from specvlm.answering.oracle import OnTokens, stock_answer
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
@@ -95,16 +95,23 @@ class Watched:
         self, question: str, options: Options | None = None, **overrides: Any
     ) -> Generator[str, None, Generation]:
         """`ask` as a generator of pieces of text, as `SpecVLM.stream`. It may be closed at any time."""
+        return (yield from texts(self.trace(question, options, **overrides)))
+
+    def trace(self, question: str, options: Options | None = None, **overrides: Any) -> Rounds:
+        """`stream` token by token, round by round: what each adds to the text, and whether it was guessed."""
         options = self._settled(options, overrides)
         stats = request.start_clock(self._vlm.pair, options)
         with self._asked(question, options, stats) as (known, prompt):
-            return (yield from answer(self._vlm.pair, prompt, options, stats, known.run))
+            return (yield from in_rounds(self._vlm.pair, prompt, options, stats, known.run))
 
-    def autoregressive(self, question: str, options: Options | None = None, **overrides: Any) -> Generation:
-        """The target alone, by stock Hugging Face `generate`, which sees and reads everything: the oracle."""
+    def autoregressive(
+        self, question: str, options: Options | None = None, *, on_tokens: OnTokens | None = None, **overrides: Any
+    ) -> Generation:
+        """The target alone, by stock Hugging Face `generate`, which sees and reads everything: the oracle. `on_tokens`
+        is told of tokens as they come, and ends the answer by raising something."""
         options, stats = self._settled(options, overrides), Stats(self._vlm.target.devices)
         with self._asked(question, options, stats) as (_, prompt):
-            return stock_answer(self._vlm.target, prompt, options, stats)
+            return stock_answer(self._vlm.target, prompt, options, stats, on_tokens=on_tokens)
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -17,7 +18,7 @@ from PIL import Image
 
 from specvlm.answering.options import Options
 from specvlm.bench.reading.films import Film, rendered
-from specvlm.bench.showing import plots, race, renderings, timelines
+from specvlm.bench.showing import plots, race, race_page, renderings, timelines
 from specvlm.drawing.themes import DARK
 from specvlm.errors import PocketWarning
 from specvlm.evals.writing import write_whole
@@ -132,6 +133,7 @@ def main() -> None:
         (pages / f"{name}.html").write_bytes((page / "report.html").read_bytes())
     for page in pages.glob("*.html"):
         look(given.chrome, page, out / "pages")
+    race_page.photograph(shutil.which(given.chrome) or given.chrome, out / "pages")
     for picture in out.rglob("*.png"):
         lighten(picture)
 

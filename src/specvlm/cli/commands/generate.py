@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, TypeVar
 
 import typer
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from specvlm.answering.options import Options
     from specvlm.pipeline import SpecVLM
     from specvlm.video import Video
+
+Told = TypeVar("Told")
 
 
 @spread
@@ -62,7 +64,7 @@ def generate(
     vlm = models.load(options, cache)
     asked, decode_seconds, watched = options, 0.0, None
     if len(questions) > 1:
-        clip, asked, decode_seconds = _decode(vlm, source, options)
+        clip, asked, decode_seconds = decode(vlm, source, options)
         watched = vlm.watch(clip, asked)
     arm = "loop" if vlm.draft is None else "auto" if options.planned else "specvlm"
     out = sys.stderr if json else sys.stdout
@@ -93,7 +95,7 @@ def _phases(wanted: bool) -> AbstractContextManager[None]:
     return timing_phases() if wanted else nullcontext()
 
 
-def _decode(
+def decode(
     vlm: SpecVLM, source: str | bytes | None, options: Options
 ) -> tuple[Video | str | bytes | None, Options, float]:
     """What all answers look at, the options for asking about it, and the seconds that it took: frames, or the source
@@ -108,8 +110,8 @@ def _decode(
     return clip, asked, seconds
 
 
-def tell(pieces: Generator[str, None, Generation], out: TextIO) -> Generation:
-    """Write the pieces of an answer as they come."""
+def tell(pieces: Generator[str, None, Told], out: TextIO) -> Told:
+    """Write the pieces of an answer as they come, and return what they return."""
     with ExitStack() as line:
         line.enter_context(waiting("Looking at the video"))
         while True:

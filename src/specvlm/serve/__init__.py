@@ -1,0 +1,1 @@
+"""A server that speaks the API of OpenAI about videos. The extra `specvlm[serve]` brings what it takes."""

@@ -1,0 +1,1 @@
+"""What a server stands: `python -m specvlm.serve.measuring.load`, and `...measuring.questions`."""

@@ -1,0 +1,1 @@
+"""What clients send: bodies, what may stand in them, and what is understood of them."""

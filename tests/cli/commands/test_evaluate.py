@@ -196,8 +196,8 @@ def test_an_arm_that_differs(evaluated: Callable, monkeypatch: pytest.MonkeyPatc
 
     real = specvlm.answering.oracle.generate_stock
 
-    def lie(*arguments: object):
-        tokens, reason = real(*arguments)
+    def lie(*arguments: object, **named: object):
+        tokens, reason = real(*arguments, **named)
         return (tokens[0] + 1, *tokens[1:]), reason
 
     monkeypatch.setattr("specvlm.answering.oracle.generate_stock", lie)

@@ -111,8 +111,8 @@ def test_a_point_that_differs(swept: Callable, monkeypatch: pytest.MonkeyPatch) 
 
     real = specvlm.answering.oracle.generate_stock
 
-    def lie(*arguments: object):
-        tokens, reason = real(*arguments)
+    def lie(*arguments: object, **named: object):
+        tokens, reason = real(*arguments, **named)
         return (tokens[0] + 1, *tokens[1:]), reason
 
     monkeypatch.setattr("specvlm.answering.oracle.generate_stock", lie)

@@ -15,8 +15,11 @@ from specvlm.serve.app import create_app
 PATIENCE = 180_000
 """Milliseconds for what takes one, on a machine that has others to serve."""
 
-DARKNESS = """() => [...document.querySelectorAll("#looks canvas")].map(each =>
-    each.getContext("2d").getImageData(each.width / 2, each.height / 2, 1, 1).data[3])"""
+DARKNESS = """() => [...document.querySelectorAll("#looks canvas")].map(each => {
+    const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+    context.drawImage(each, -Math.floor(each.width / 2), -Math.floor(each.height / 2));
+    return context.getImageData(0, 0, 1, 1).data[3];
+})"""
 """How dark the middle of each frame is made, 0 to 255."""
 
 
@@ -118,7 +121,7 @@ def test_a_race_can_be_seen_again_and_stock_left_out(opened: Page, said: list[st
     expect(opened.locator(".track.over")).to_have_count(2)
     assert answer(opened, "stock") == whole
     opened.uncheck("#race")
-    ask(opened)
+    ask(opened, "What colours are there?")
     opened.wait_for_selector(".turn:nth-child(2) .facts:not(:empty)")
     assert opened.locator(".turn:nth-child(2) .lane").count() == 1
     assert said == []

@@ -196,7 +196,8 @@ def _read(
 ) -> None:
     with waiting("Reading films"):
         from specvlm.bench.reading.films import FILMS
-        from specvlm.bench.reading.measuring import Setup, grid_of, run
+        from specvlm.bench.reading.measuring import Setup, run
+        from specvlm.bench.showing.readers import grid_of
         from specvlm.bench.showing.report import keep
         from specvlm.cli import tables
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from specvlm.bench import exactness, questions
-from specvlm.bench.reading import measuring
+from specvlm.bench.showing import readers
 from specvlm.bench.showing.renderings import markdown
 from specvlm.bench.showing.report import (
     Document,
@@ -50,7 +50,7 @@ HOW_TO_READ = "How to read the tables"
 CHAPTERS: dict[str, Callable[[Document], Grid]] = {
     "exactness": exactness.grid_of,
     "questions": questions.grid_of,
-    "reading": measuring.grid_of,
+    "reading": readers.grid_of,
 }
 """What other commands left in the folder, as files called KEY-....json, and the grid to be made of each."""
 

@@ -43,7 +43,7 @@ class StockReading:
         if kept:
             unread = {n: value for n, value in prompt.model_inputs.items() if not n.startswith("pixel_values")}
             prompt = replace(prompt, model_inputs=unread)
-        cache = with_cache(self._vlm.target.model.forward, self._cache)
+        cache: dict[str, Any] = with_cache(self._vlm.target.model.forward, self._cache)
         answer = stock_answer(self._vlm.target, prompt, self._options, stats, **cache)
         self._held = Held.of(prompt, answer.token_ids).first(self._cache.get_seq_length())  # the last was never read
         return answer

@@ -51,9 +51,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     load, load_image, prompt = pipeline.videos.load, pipeline.videos.load_image, Family._prompt
 
     def counting(read: Callable[..., Any]) -> Callable[..., Any]:
-        def reading(source: Any, **how: Any) -> Any:
-            counted.decoded.append(source)
-            return read(source, **how)
+        def reading(*asked: Any, **how: Any) -> Any:
+            counted.decoded.append((*asked, *how.values()))
+            return read(*asked, **how)
 
         return reading
 
@@ -62,6 +62,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
         return prompt(self, *arguments, **more)
 
     monkeypatch.setattr(pipeline.videos, "load", counting(load))
+    monkeypatch.setattr(pipeline, "load_before", counting(pipeline.load_before))
     monkeypatch.setattr(pipeline.videos, "load_image", counting(load_image))
     monkeypatch.setattr(Family, "_prompt", counting_prompt)
     for owner in {type(tiny.family(tiny.model(name))) for name in tiny.BUILDERS}:

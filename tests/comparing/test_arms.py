@@ -184,7 +184,7 @@ def test_a_peer_that_fails_late_is_left_out_and_an_arm_of_ours_is_not(monkeypatc
         calls.append(1)
         raise RuntimeError("out of\n patience")
 
-    def failing_with_aids(*arguments, **aids):
+    def failing_with_aids(*arguments, on_tokens=None, **aids):
         return failing() if aids else stock(*arguments)
 
     monkeypatch.setattr(oracle, "generate_stock", failing_with_aids)

@@ -35,11 +35,14 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     counted = Work()
-    decode, generate = loading.decode, oracle.generate_stock
+    generate = oracle.generate_stock
 
-    def counting_decode(*arguments: Any) -> Any:
-        counted.decoded += 1
-        return decode(*arguments)
+    def counting(decode: Callable[..., Any]) -> Callable[..., Any]:
+        def counting_decode(*arguments: Any) -> Any:
+            counted.decoded += 1
+            return decode(*arguments)
+
+        return counting_decode
 
     def noticing_generate(*arguments: Any, **more: Any) -> Any:
         counted.in_stock = True
@@ -53,7 +56,8 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
             counted.by_stock += counted.in_stock
             counted.by_us += not counted.in_stock
 
-    monkeypatch.setattr(loading, "decode", counting_decode)
+    for name in ("decode", "decode_before"):
+        monkeypatch.setattr(loading, name, counting(getattr(loading, name)))
     monkeypatch.setattr(oracle, "generate_stock", noticing_generate)
     hook = register_module_forward_pre_hook(counting_forward)  # of all modules: one of a tower's own would be noticed
     yield counted

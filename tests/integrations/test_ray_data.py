@@ -40,7 +40,7 @@ from specvlm.integrations.ray_driver import OBJECT_STORE, packed
 # Ray deprecates its own settings whenever it makes them.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*")
 
-TIMED = ("time", "phases", "peak_memory_bytes")
+TIMED = ("time", "timeline", "phases", "peak_memory_bytes")
 
 
 @pytest.fixture(scope="module")

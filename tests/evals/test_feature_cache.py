@@ -38,9 +38,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     generate = oracle.generate_stock
 
     def counting(decode: Callable[..., Any]) -> Callable[..., Any]:
-        def counting_decode(*arguments: Any) -> Any:
+        def counting_decode(*arguments: Any, **how: Any) -> Any:
             counted.decoded += 1
-            return decode(*arguments)
+            return decode(*arguments, **how)
 
         return counting_decode
 

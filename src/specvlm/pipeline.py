@@ -322,14 +322,7 @@ class SpecVLM:
         with stats.phase("decode_video"):
             images = [videos.load_image(source) for source in options.images]
         with stats.phase("preprocess"):
-            prompt = self.target.prepare(
-                clips,
-                question,
-                images=images,
-                pixels=PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels),
-                system=options.system,
-                history=options.history,
-            )
+            prompt = prepared(self.target, clips, images, question, options)
         signed = not images and all(clip.comment == pocket.SIGNED for clip in clips)
         return Reading(prompt, signed, tuple(f"{clip.name}: {clip.damage}" for clip in clips if clip.damage))
 
@@ -352,6 +345,21 @@ class SpecVLM:
             return prompt
         frames = _waited_for(screening.frames(), stats)
         return self.target.arriving(prompt, frames, partial(stats.phase, "preprocess"))
+
+
+def prepared(
+    target: Family, clips: Sequence[videos.Clip], images: Sequence[Any], question: str, options: Options
+) -> Prompt:
+    """What a family makes of videos and images that are there, and of a question about them. Errors: as those of
+    `Family.prepare`."""
+    return target.prepare(
+        clips,
+        question,
+        images=images,
+        pixels=PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels),
+        system=options.system,
+        history=options.history,
+    )
 
 
 def _waited_for(frames: Iterator[np.ndarray], stats: Stats) -> Iterator[np.ndarray]:

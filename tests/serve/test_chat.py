@@ -6,15 +6,20 @@ import base64
 import io
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from serving import QUESTION, Fixture, about, events, text_of, together, video
+import tiny
+from serving import QUESTION, Fixture, about, data, events, text_of, together, video
 from specvlm import pocket
 from specvlm import video as videos
 from specvlm.answering.answer import Generation
+from specvlm.serve.app import create_app
+from specvlm.serve.service import Service
+from specvlm.serve.settings import Settings
 
 FORMS: dict[str, Callable[[Fixture], Any]] = {
     "video_url": lambda served: video(served.data),
@@ -253,3 +258,22 @@ def test_figures_are_told(served):
     assert figures["vllm:num_requests_running"] == figures["vllm:num_requests_waiting"] == 0
     assert figures["specvlm:known_bytes"] > 0
     assert figures["specvlm:resident_bytes"] > 0
+
+
+def test_a_family_that_samples_in_its_own_way_is_shown_the_frames_that_it_wants(tmp_path: Path) -> None:
+    """By the clock, and with no heed of a number of frames."""
+    film, target = pocket.demo_video(tmp_path / "film.mp4"), tiny.model("glm46v")
+    vlm = tiny.pair(target, tiny.noised(target, 0.01))
+    settings = Settings(name="glm46v")
+    service = Service(vlm, settings)
+    try:
+        served = Fixture(vlm, service, create_app(service, settings), film)
+        expected = vlm.generate(film, QUESTION, max_new_tokens=12)
+        answered = served.ask(about(video(data(film))))
+        refused = served.ask(about(video(data(film)), media_io_kwargs={"video": {"num_frames": 3}}))
+    finally:
+        service.decoder.close()
+    assert text_of(answered) == expected.text
+    assert answered.json()["usage"]["prompt_tokens"] == expected.stats.num_prompt_tokens
+    assert refused.status_code == 400
+    assert "num_frames" in refused.json()["error"]["message"]

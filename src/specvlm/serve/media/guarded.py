@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
@@ -15,15 +16,14 @@ from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, VideoError
-from specvlm.families import Family, PixelBudget
-from specvlm.pipeline import TOY, SpecVLM
+from specvlm.families import Family
+from specvlm.pipeline import TOY, SpecVLM, prepared
 from specvlm.prompts.prompt import Prompt
 from specvlm.serve.media.decoding import Decoder
 from specvlm.serve.media.sources import Clip, Sources
 from specvlm.serve.settings import Settings
 from specvlm.serve.turn import check
 from specvlm.video import Video
-from specvlm.video.processor_sampling import processor_sampling
 from specvlm.video.sampling import Choose, Timeline
 
 REMEMBERED = 4096
@@ -59,14 +59,7 @@ class Guarded:
             images = [self._image(clip) for clip in options.images]
         check()
         with stats.phase("preprocess"):
-            prompt = self.target.prepare(
-                clips,
-                question,
-                images=images,
-                pixels=PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels),
-                system=options.system,
-                history=options.history,
-            )
+            prompt = prepared(self.target, clips, images, question, options)
         self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
         check()
         return prompt
@@ -76,8 +69,7 @@ class Guarded:
         check()
         video = self._load(clip, options)
         check()
-        pixels = PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels)
-        prompt = self.target.prepare([video], question, pixels=pixels)
+        prompt = prepared(self.target, [video], [], question, replace(options, system=None, history=()))
         self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
         return video, prompt
 
@@ -107,9 +99,7 @@ class Guarded:
         return Guarded(self.vlm.without_draft(), self._sources, self._decoder, self._settings)
 
     def _load(self, clip: Clip, options: Options) -> Video:
-        rule = processor_sampling(
-            self.target.video_processor, num_frames=options.num_frames, fps=options.fps, max_frames=clip.max_frames
-        )
+        rule = self.target.sampling(num_frames=options.num_frames, fps=options.fps, max_frames=clip.max_frames)
         video = self._decoder.video(self._sources[clip.key], self._bounded(rule), options.source_fps)
         self._remember(clip, video)
         return video

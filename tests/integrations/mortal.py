@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import specvlm
+from specvlm.answering.answer import Generation
 from specvlm.answering.options import Options
-from specvlm.engine.stats import Stats
 from specvlm.pipeline import SpecVLM
-from specvlm.prompts.prompt import Prompt
 
 FATAL = "what kills?"
 
@@ -28,9 +28,12 @@ class Mortal(SpecVLM):
         super().__init__(vlm.target, vlm.draft)
         self.deaths, self.graves = deaths, graves
 
-    def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
+    def stream(
+        self, video: Any, question: str, options: Options | None = None, **overrides: Any
+    ) -> Generator[str, None, Generation]:
         """Killed in the arm `sd`: what the arm `ar` said is known by then, and lost."""
-        if question == FATAL and options.pruning_ratio == 0.0 and len(list(self.graves.iterdir())) < self.deaths:
+        asked = Options.of(options, overrides)
+        if question == FATAL and asked.pruning_ratio == 0.0 and len(list(self.graves.iterdir())) < self.deaths:
             (self.graves / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().prepare(video, question, options, stats)
+        return (yield from super().stream(video, question, asked))

@@ -13,7 +13,7 @@ from transformers import ProcessorMixin
 
 from specvlm.errors import OptionError, brief
 from specvlm.families.base import Family
-from specvlm.families.keywords import Keywords
+from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.loading import SPREADING, Checkpoint, device_of, family_of_object
 from specvlm.families.room.memory import Memory, memory_here
 from specvlm.families.room.placement import CONTEXT, Map, Placement, in_memory, place, require_room, single, told

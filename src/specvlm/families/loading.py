@@ -21,15 +21,21 @@ from transformers import (
 )
 
 from specvlm.errors import ModelError, OptionError, brief
-from specvlm.families.adapters import NOWHERE, base_of_adapter, holds_processor, names_processor, without_adapter
 from specvlm.families.base import Family
+from specvlm.families.checkpoints.adapters import (
+    NOWHERE,
+    base_of_adapter,
+    holds_processor,
+    names_processor,
+    without_adapter,
+)
+from specvlm.families.checkpoints.hub import reached
+from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.checks.weights import wrong_weights
 from specvlm.families.grids.glm4v import Glm4v
 from specvlm.families.grids.glm46v import Glm46V
 from specvlm.families.grids.video_llama_3 import VideoLlama3
-from specvlm.families.hub import reached
-from specvlm.families.keywords import Keywords
 from specvlm.families.llava_onevision import LlavaOnevision
 from specvlm.families.qwen.qwen2_5_vl import Qwen2_5VL
 from specvlm.families.qwen.qwen2_vl import Qwen2VL

@@ -249,7 +249,7 @@ def test_an_adapters_folder_that_cannot_be_followed_is_refused(tmp_path, change,
 
 def test_an_adapters_folder_needs_peft(tmp_path, monkeypatch):
     adapted(tiny.llava_model(0, layers=1)).save_pretrained(tmp_path)
-    monkeypatch.setattr("specvlm.families.adapters.is_peft_available", lambda: False)
+    monkeypatch.setattr("specvlm.families.checkpoints.adapters.is_peft_available", lambda: False)
     with pytest.raises(ModelError, match="is an adapter, and the package peft, which would load it, isn't installed"):
         load_family(Path(tmp_path), processor=tiny.llava_processor())
 

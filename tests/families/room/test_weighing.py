@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig
 
 import specvlm
 import tiny
-from specvlm.families.keywords import Keywords
+from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.loading import Checkpoint
 from specvlm.families.room.weighing import Weight, together, weigh
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from specvlm.families.keywords import Keywords
+from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.loading import Checkpoint
 
 SMALLEST = 0.5

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from specvlm.errors import OptionError, brief
-from specvlm.families.quantisation import by_name, require_name
+from specvlm.families.checkpoints.quantisation import by_name, require_name
 from specvlm.names import Dtype
 
 DTYPES = {name: name if name == "auto" else getattr(torch, name) for name in get_args(Dtype)}

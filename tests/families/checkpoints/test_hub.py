@@ -12,7 +12,7 @@ import pytest
 
 import tiny
 from specvlm.errors import ModelError
-from specvlm.families.hub import reached
+from specvlm.families.checkpoints.hub import reached
 
 NAME = "some/checkpoint"
 COMMIT = "0" * 40
@@ -82,8 +82,8 @@ threading.Thread(target=server.serve_forever, daemon=True).start()
 import os
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_address[1]}"
 
-from specvlm.families import hub, load_family
-from specvlm.families.keywords import Keywords
+from specvlm.families.checkpoints import hub
+from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.loading import Checkpoint
 
 hub.SECONDS = 1.0

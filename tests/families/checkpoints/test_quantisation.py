@@ -21,7 +21,7 @@ import specvlm
 import tiny
 from specvlm import pocket
 from specvlm.errors import ModelError, OptionError
-from specvlm.families.quantisation import BY_NAME, require_name
+from specvlm.families.checkpoints.quantisation import BY_NAME, require_name
 from specvlm.names import Quantization
 
 pytestmark = [

@@ -8,7 +8,7 @@ from transformers import BitsAndBytesConfig, TorchAoConfig
 
 import tiny
 from specvlm.errors import OptionError
-from specvlm.families.keywords import OTHERWISE, Keywords
+from specvlm.families.checkpoints.keywords import OTHERWISE, Keywords
 
 CONFIG = tiny.llava_model(0, layers=1).config
 

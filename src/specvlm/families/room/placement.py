@@ -148,4 +148,5 @@ def _advice(memory: Memory, here: Sequence[Weight], device: torch.device, contex
 
 
 def gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+    """So many bytes in GiB, or in MiB where that would tell nothing."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.0f} MiB"

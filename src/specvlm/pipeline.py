@@ -212,9 +212,10 @@ class SpecVLM:
         """
         if not isinstance(question, (list, tuple)):
             return whole(self.stream(video, question, options, **overrides))
+        options = Options.of(options, overrides)
         for each in question:
-            require_question(each)
-        watched = self.watch(video, options, **overrides)
+            require_question(each, options)
+        watched = self.watch(video, options)
         return [watched.ask(each) for each in question]
 
     def stream(
@@ -229,7 +230,7 @@ class SpecVLM:
         if not self._comes_frame_by_frame(video, options):
             prompt = self.prepare(video, question, options, stats)
             return (yield from answer(self.pair, prompt, options, stats))
-        require_question(question)
+        require_question(question, options)
         load = partial(load_before, source=video, choose=self._rule(options), source_fps=options.source_fps)
         with Screening(load, on_work=partial(stats.draw, "decode_video")) as screening:
             try:
@@ -294,7 +295,7 @@ class SpecVLM:
 
     def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
         """A question about a video, tokenised, with the pixels that it is about. Errors: OptionError, VideoError."""
-        require_question(question)
+        require_question(question, options)
 
         def read() -> Reading:
             return self._read(video, question, options, stats)
@@ -359,6 +360,7 @@ def prepared(
         pixels=PixelBudget(options.min_pixels, options.max_pixels, options.total_pixels),
         system=options.system,
         history=options.history,
+        lead=options.lead,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family
 from specvlm.families import llava_onevision as module
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.prompts.lead import Slot
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
@@ -38,9 +40,9 @@ def text(message: str) -> dict:
     return {"type": "text", "text": message}
 
 
-def as_a_user_would(video: Video | None, conversation: list[dict]) -> dict[str, Tensor]:
+def as_a_user_would(video: Video | None, conversation: list[dict], processor: Any = None) -> dict[str, Tensor]:
     """What transformers' documentation says: chat template, then processor."""
-    processor = tiny.llava_processor()
+    processor = processor or tiny.llava_processor()
     prompt = processor.apply_chat_template(conversation, add_generation_prompt=True)
     videos = {} if video is None else {"videos": [torch.tensor(video.frames.copy()).permute(0, 3, 1, 2)]}
     return dict(processor(text=[prompt], do_sample_frames=False, return_tensors="pt", **videos))
@@ -54,6 +56,10 @@ CONVERSATIONS = {
             {"role": "system", "content": [text("be brief")]},
             {"role": "user", "content": [{"type": "video"}, text(QUESTION)]},
         ],
+    ),
+    "text on both sides": (
+        {"lead": ("look at", Slot.VIDEO)},
+        [{"role": "user", "content": [text("look at"), {"type": "video"}, text(QUESTION)]}],
     ),
     "a conversation": (
         {"system": "be brief", "history": HISTORY},
@@ -80,6 +86,38 @@ def test_a_prompt_is_what_template_and_processor_make(name, num_frames):
     assert all(torch.equal(prompt.model_inputs[key], value) for key, value in expected.items())
     assert torch.equal(prompt.input_ids, expected["input_ids"][0])
     assert prompt.position_ids.tolist() == [list(range(prompt.num_tokens))]
+
+
+MEDIA_FIRST = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'video') %}<video>{% endfor %}"
+    "{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + part['text'] }}{% endfor %}"
+    "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As the released checkpoints have it: a video stands in front, wherever it is in the message."""
+
+
+@pytest.mark.parametrize("template", [None, MEDIA_FIRST])
+def test_a_question_may_stand_in_front_as_far_as_the_template_lets_it(template):
+    processor = tiny.llava_processor()
+    processor.chat_template = template or processor.chat_template
+    made = LlavaOnevision(tiny.llava_model(0), processor, "tiny")
+    prompt = made.prepare([VIDEO], "", lead=(QUESTION, Slot.VIDEO))
+    message = {"role": "user", "content": [text(QUESTION), {"type": "video"}]}
+    expected = as_a_user_would(VIDEO, [message], processor)
+    assert torch.equal(prompt.input_ids, expected["input_ids"][0])
+    behind = made.prepare([VIDEO], QUESTION)
+    assert torch.equal(behind.input_ids, prompt.input_ids) == (template is MEDIA_FIRST)
+    again = made.reworded(behind, "", lead=(QUESTION, Slot.VIDEO))
+    assert again is not None
+    assert torch.equal(again.input_ids, prompt.input_ids)
+
+
+def test_a_lead_has_a_slot_for_each_video():
+    with pytest.raises(OptionError, match=r"^lead has 2 slots for 1 videos: it must have one for each$"):
+        family().prepare([VIDEO], QUESTION, lead=(Slot.VIDEO, "and", Slot.VIDEO))
+    with pytest.raises(OptionError, match="is this model's place-holder"):
+        family().prepare([VIDEO], QUESTION, lead=("<video>", Slot.VIDEO))
 
 
 def test_without_a_video_it_is_text_alone():

@@ -17,6 +17,7 @@ from serving import QUESTION, Fixture, about, data, events, text_of, together, v
 from specvlm import pocket
 from specvlm import video as videos
 from specvlm.answering.answer import Generation
+from specvlm.prompts.lead import Slot
 from specvlm.serve.app import create_app
 from specvlm.serve.service import Service
 from specvlm.serve.settings import Settings
@@ -113,9 +114,34 @@ def test_a_conversation_is_asked_as_it_was_led(served):
     ]
     expected = served.vlm.generate(
         served.film, "What moves?", max_new_tokens=12, temperature=0.0,
-        system="You are terse.", history=((QUESTION, first.text),),
+        system="You are terse.", history=(("", first.text),), lead=(QUESTION, Slot.VIDEO),
     )  # fmt: skip
     assert text_of(served.ask(about() | {"messages": turns})) == expected.text
+
+
+def test_text_stands_where_it_was_sent(served):
+    """By stock template, processor and generate, which are told nothing but the messages."""
+    before, behind = "Look at this:", "What moves?"
+    for texts in ((before, behind), (before,)):
+        content = [{"type": "text", "text": text} for text in texts]
+        content.insert(1, video(served.data))
+        request = about() | {"messages": [{"role": "user", "content": content}]}
+        processor, model = served.vlm.target.processor, served.vlm.target.model
+        message = {"role": "user", "content": [{"type": "video"} if "text" not in each else each for each in content]}
+        text = processor.apply_chat_template([message], add_generation_prompt=True)
+        frames = served.vlm.load_video(served.film).tensor()
+        inputs = processor(text=[text], videos=[frames], do_sample_frames=False, return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        assert text_of(served.ask(request)) == processor.decode(tokens, skip_special_tokens=True)
+
+
+def test_images_that_are_frames_stand_together(served):
+    encoded, _ = stills(served)
+    parts = [{"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{each}"}} for each in encoded[:2]]
+    parts.insert(1, {"type": "text", "text": "and then"})
+    refused = served.ask(about(*parts, specvlm={"images_as_frames": True}))
+    assert refused.status_code == 400
+    assert "there may be nothing else" in refused.json()["error"]["message"]
 
 
 def test_text_alone_is_answered(served):

@@ -24,6 +24,7 @@ from specvlm.errors import OptionError, VideoError
 from specvlm.families import Family
 from specvlm.families.decoder import HFDecoder
 from specvlm.pipeline import SpecVLM
+from specvlm.prompts.lead import Slot
 from specvlm.watching.kept import Held
 from specvlm.watching.watched import Watched
 from watching.many_questions import check, check_turns, watcher
@@ -195,6 +196,18 @@ def test_several_videos_and_images(family: str) -> None:
     for question, again in (("what happens?", media), ("a ball?", {})):
         right = vlm.autoregressive(video, question, Options(**media, max_new_tokens=8))
         assert watched.ask(question, Options(**again, max_new_tokens=8)).token_ids == right.token_ids
+
+
+@two_families
+def test_text_in_front_of_the_video_may_differ_from_question_to_question(family: str) -> None:
+    vlm, video = watcher(family), tiny.film(6, 1)
+    watched = vlm.watch(video, max_new_tokens=8)
+    for question, lead in (("a ball?", ()), ("a ball?", ("look at", Slot.VIDEO)), ("", ("what happens?", Slot.VIDEO))):
+        right = vlm.autoregressive(video, question, lead=lead, max_new_tokens=8)
+        assert watched.ask(question, lead=lead).token_ids == right.token_ids
+    assert vlm.generate(video, "", lead=lead, max_new_tokens=8).token_ids == right.token_ids
+    with pytest.raises(OptionError, match="the question is empty"):
+        watched.ask("", lead=lead, history=(("", "a ball"),))
 
 
 def test_what_was_read_about_another_video_gives_other_answers() -> None:

@@ -17,6 +17,7 @@ from specvlm.answering.text import TextStream
 from specvlm.engine.sequence import FinishReason, Sequence
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, brief
+from specvlm.prompts.lead import says_something
 from specvlm.prompts.prompt import Prompt
 
 Run = Callable[[Pair, Prompt, Options, Sequence], Iterator[tuple[int, ...]]]
@@ -46,14 +47,15 @@ Rounds = Generator[tuple[Piece, ...], None, Generation]
 """An answer as it comes: the tokens of the prompt's forward, then of each round. The return value is all of it."""
 
 
-def require_question(question: str) -> None:
+def require_question(question: str, options: Options | None = None) -> None:
     """Errors: OptionError if nothing is asked, or what is no text."""
     if not isinstance(question, str):
         raise OptionError(
             f"the question must be one text here, not {brief(repr(question))}: `generate` takes a list of them, "
             "and `watch` knows a video from one to the next"
         )
-    if not question.strip():
+    led_to = options is not None and not options.history and says_something(options.lead)
+    if not question.strip() and not led_to:
         raise OptionError("the question is empty: ask something")
     if not is_text(question):
         raise OptionError(

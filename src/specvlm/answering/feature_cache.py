@@ -149,7 +149,7 @@ class FeatureCache:
         late = Late(shapes, fetch)
         before = target.prompt_from_inputs(at_hand | late.stand_ins())
         before = replace(before, model_inputs=LateInputs(at_hand, late), text=entry.told["text"], album=album)
-        prompt = target.reworded(before, question, system=options.system, history=options.history)
+        prompt = target.reworded(before, question, system=options.system, history=options.history, lead=options.lead)
         return None if prompt is None else Reading(prompt, entry.told["signed"], tuple(entry.told["damage"]))
 
     def _album(self, target: Family, sources: Sequence[Any], options: Options) -> Album | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from specvlm.errors import OptionError, brief
+from specvlm.prompts.lead import Slot
 from specvlm.prompts.policy import PositionPolicy
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ class Options:
         "has it).",
     ] = None
     history: Annotated[tuple[tuple[str, str], ...], "Earlier questions about this video and their answers."] = ()
+    lead: Annotated[
+        tuple[str | Slot, ...],
+        "What stands in front of the first question, in order: texts, and a `Slot` for each video and image; the "
+        "question may be empty then (default: all videos, then all images).",
+    ] = ()
 
     pruner: Annotated[
         str | Pruner,
@@ -175,6 +181,7 @@ class Options:
         self._check("do_sample", lambda value: isinstance(value, bool), "True or False")
         self._check("system", is_text, "a text")
         self._check("history", lambda value: _is_row(value, _is_turn), "pairs of a question and its answer")
+        self._check("lead", lambda value: _is_row(value, _is_part), "a tuple of texts and Places")
         if self.temperature == 0 and self.do_sample:
             raise OptionError(
                 "temperature=0 always takes the likeliest token, and do_sample=True draws: give one of them"
@@ -282,6 +289,10 @@ def _is_above_0(value: object) -> bool:
 
 def _is_row(value: object, is_right: Callable[[Any], Any]) -> bool:
     return isinstance(value, (tuple, list)) and all(is_right(item) for item in value)
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Slot) or is_text(value)
 
 
 def _is_turn(value: object) -> bool:

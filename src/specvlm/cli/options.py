@@ -221,11 +221,11 @@ class Loading(Bundle):
 
     parameters = tuple(each for each in Models.parameters if each.name not in ("target", "draft"))
 
-    def load(self, target: str, draft: str | None) -> SpecVLM:
+    def load(self, target: str, draft: str | None, feature_cache: FeatureCache | None = None) -> SpecVLM:
         """As `Models.load`, ready for answers of any options."""
         with waiting("Loading"):
             options = Options()
-        return Models(self | {"target": target, "draft": draft}).load(options)
+        return Models(self | {"target": target, "draft": draft}).load(options, feature_cache)
 
 
 MOMENT = 2**28
@@ -259,7 +259,7 @@ def _is_toy(survey: Survey) -> bool:
 NO_TEXT = {"Pruner": object, "TreeShape": object}
 """Types among the annotations that come with PyTorch: objects of Python, which no command line can give."""
 
-ONLY_IN_PYTHON = ("history",)
+ONLY_IN_PYTHON = ("history", "lead")
 """Options that no flat text can carry."""
 
 

@@ -21,6 +21,7 @@ from specvlm.families.decoder import HFDecoder
 from specvlm.families.pixels import batches, frame_by_frame, unfilled
 from specvlm.prompts.album import late_as, stood_in
 from specvlm.prompts.arriving import Arriving
+from specvlm.prompts.lead import Lead, parts, says_something
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Clip
@@ -172,10 +173,12 @@ class Family(abc.ABC):
         pixels: PixelBudget = ANY_SIZE,
         system: str | None = None,
         history: Sequence[Turn] = (),
+        lead: Lead = (),
     ) -> Prompt:
         """Tokenise a question about videos and images, in the checkpoint's own chat template.
 
-        They stand in front of the first question: videos, then images. Of a reel, whose frames are still to come, the
+        They stand in front of the first question: videos, then images, or as `lead` has them, with text before and
+        between them. Of a reel, whose frames are still to come, the
         prompt's pixels have no values: see `arriving`. Errors: OptionError, ModelError.
         """
 
@@ -204,7 +207,13 @@ class Family(abc.ABC):
         raise ModelError(f"the processor of {self.name} prepares whole videos, and no frames of one")
 
     def reworded(
-        self, prompt: Prompt, question: str, *, system: str | None = None, history: Sequence[Turn] = ()
+        self,
+        prompt: Prompt,
+        question: str,
+        *,
+        system: str | None = None,
+        history: Sequence[Turn] = (),
+        lead: Lead = (),
     ) -> Prompt | None:
         """What `prepare` would make of another question about the same videos and images, without touching a frame.
 
@@ -215,9 +224,9 @@ class Family(abc.ABC):
         if prompt.text is None:
             return None
         num_videos, num_images = (prompt.text.count(token) for token in self._place_holders)
-        text = self._text(num_videos, num_images, question, system, history)
+        text = self._text(num_videos, num_images, question, system, history, lead)
         if num_videos + num_images == 0:
-            return self.prepare((), question, system=system, history=history)
+            return self.prepare((), question, system=system, history=history, lead=lead)
         old, new = self._around(prompt.text), self._around(text)
         ids = prompt.model_inputs["input_ids"][0]
         start, end = len(old.before), len(ids) - len(old.after)
@@ -270,6 +279,7 @@ class Family(abc.ABC):
         question: str,
         system: str | None,
         history: Sequence[Turn],
+        lead: Lead,
         processor: Any = None,
         **kwargs: Any,
     ) -> Prompt:
@@ -278,7 +288,7 @@ class Family(abc.ABC):
         `processor` may be another one to ask in its place.
         """
         processor = self.processor if processor is None else processor
-        text = self._text(len(videos), len(images), question, system, history)
+        text = self._text(len(videos), len(images), question, system, history, lead)
         if images:
             kwargs["images"] = [torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]
         if videos:
@@ -296,10 +306,11 @@ class Family(abc.ABC):
         return self.processor.video_token, self.processor.image_token
 
     def _text(
-        self, num_videos: int, num_images: int, question: str, system: str | None, history: Sequence[Turn]
+        self, num_videos: int, num_images: int, question: str, system: str | None, history: Sequence[Turn], lead: Lead
     ) -> str:
         """The conversation in the checkpoint's own chat template. Errors: OptionError."""
         texts = [question, *(text for turn in history for text in turn), *([] if system is None else [system])]
+        texts += [each for each in lead if isinstance(each, str)]
         for token in self._place_holders:
             if any(token in text for text in texts):
                 raise OptionError(
@@ -307,7 +318,9 @@ class Family(abc.ABC):
                 )
         turns = [text for turn in history for text in turn] + [question]
         spoken = [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
-        spoken[0]["content"][:0] = [{"type": "video"}] * num_videos + [{"type": "image"}] * num_images
+        if not turns[0] and says_something(lead):
+            spoken[0]["content"] = []  # an empty text is none, where some templates begin a line for each
+        spoken[0]["content"][:0] = parts(lead, num_videos, num_images)
         # An empty system prompt is one: many templates put a default where there is none.
         before = [] if system is None else [_message("system", system)]
         return self.processor.apply_chat_template(before + spoken, add_generation_prompt=True)

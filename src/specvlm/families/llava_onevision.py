@@ -15,6 +15,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
 from specvlm.families.pixels import Courier
+from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Clip
@@ -66,6 +67,7 @@ class LlavaOnevision(Family):
         pixels: PixelBudget = ANY_SIZE,
         system: str | None = None,
         history: Sequence[Turn] = (),
+        lead: Lead = (),
     ) -> Prompt:
         if len(videos) > 1 or images:
             raise OptionError(
@@ -73,7 +75,7 @@ class LlavaOnevision(Family):
             )
         if given := pixels.given():
             raise OptionError(f"{', '.join(given)}: LLaVA-OneVision makes every frame a square of a fixed size")
-        return self._prompt(videos, [], question, system, history)
+        return self._prompt(videos, [], question, system, history, lead)
 
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor]) -> Prompt:
         if "pixel_values" in inputs:

@@ -57,7 +57,9 @@ class Memory:
             known, prompt = self._known, None
             if known is not None:
                 with stats.phase("preprocess"):
-                    prompt = target.reworded(known.prompt, question, system=options.system, history=options.history)
+                    prompt = target.reworded(
+                        known.prompt, question, system=options.system, history=options.history, lead=options.lead
+                    )
             if known is None or prompt is None:
                 prompt = prepare()
                 known = None
@@ -124,7 +126,7 @@ class Watched:
 
     @contextmanager
     def _asked(self, question: str, options: Options, stats: Stats) -> Iterator[tuple[Known, Prompt]]:
-        require_question(question)
+        require_question(question, options)
         memory = self._recall()
         try:
             prepare = partial(self._vlm.prepare, self._video, question, options, stats)

@@ -20,6 +20,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family, PixelBudget
 from specvlm.families.qwen import qwen_vl as module
+from specvlm.prompts.lead import Slot
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
 
@@ -88,7 +89,12 @@ def as_a_user_would(name: str, media: Media, conversation: list[dict]) -> dict[s
 def conversations(media: Media) -> dict[str, tuple[dict, list[dict]]]:
     """By name: options for `prepare`, and the messages that they stand for."""
     parts = [{"type": "video"}] * len(media.films) + [{"type": "image"}] * len(media.images)
+    mixed = [each for part in reversed(parts) for each in (text("look at"), part)]
     return {
+        "text in between": (
+            {"lead": tuple(Slot(part["type"]) if "text" not in part else part["text"] for part in mixed)},
+            [{"role": "user", "content": [*mixed, text(QUESTION)]}],
+        ),
         "a question": ({}, [{"role": "user", "content": [*parts, text(QUESTION)]}]),
         "a conversation": (
             {"system": "be brief", "history": HISTORY},
@@ -104,7 +110,7 @@ def conversations(media: Media) -> dict[str, tuple[dict, list[dict]]]:
     }
 
 
-@pytest.mark.parametrize("conversation", ["a question", "a conversation"])
+@pytest.mark.parametrize("conversation", ["a question", "text in between", "a conversation"])
 @every_medium
 @every_family
 def test_a_prompt_is_what_template_and_processor_make(name, media, conversation):

@@ -17,6 +17,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
 from specvlm.families.pixels import Courier
+from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Clip
@@ -121,6 +122,7 @@ class QwenVL(Family, abc.ABC):
         pixels: PixelBudget = ANY_SIZE,
         system: str | None = None,
         history: Sequence[Turn] = (),
+        lead: Lead = (),
     ) -> Prompt:
         kwargs: dict[str, Any] = {}
         if videos:
@@ -129,7 +131,7 @@ class QwenVL(Family, abc.ABC):
                 sizes = [self._size(pixels, video.num_frames) for video in videos]
                 kwargs["processor"] = copy.copy(self.processor)
                 kwargs["processor"].video_processor = EachInItsSize(self.video_processor, sizes)
-        return self._prompt(videos, images, question, system, history, **kwargs)
+        return self._prompt(videos, images, question, system, history, lead, **kwargs)
 
     @abc.abstractmethod
     def _size(self, pixels: PixelBudget, num_frames: int) -> dict[str, int]:

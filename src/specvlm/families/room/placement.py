@@ -148,5 +148,4 @@ def _advice(memory: Memory, here: Sequence[Weight], device: torch.device, contex
 
 
 def gib(count: int) -> str:
-    """So many bytes in GiB, or in MiB where that would tell nothing."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.0f} MiB"
+    return f"{count / 2**30:.1f} GiB"

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
+from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Clip
@@ -82,11 +83,12 @@ class Squares(Family, abc.ABC):
         pixels: PixelBudget = ANY_SIZE,
         system: str | None = None,
         history: Sequence[Turn] = (),
+        lead: Lead = (),
     ) -> Prompt:
         if given := pixels.given():
             raise OptionError(f"{', '.join(given)}: {self.model_type} makes every frame a square of a fixed size")
         told = {"video_metadata": [video.metadata() for video in videos]} if videos else {}
-        return self._prompt(videos, images, question, system, history, **told)
+        return self._prompt(videos, images, question, system, history, lead, **told)
 
     def prompt_from_inputs(self, inputs: Mapping[str, Any]) -> Prompt:
         inputs = {name: value for name, value in inputs.items() if value is not None}

@@ -91,7 +91,7 @@ def _options(request: ChatRequest, ours: Beside, talk: Conversation, settings: S
     given |= told | _of_part(talk) | beside
     if talk.system is not None:
         given["system"] = talk.system
-    options = Options.of(None, given | {"history": talk.history})
+    options = Options.of(None, given | {"history": talk.history, "lead": talk.lead})
     _within(options, settings)
     return options
 

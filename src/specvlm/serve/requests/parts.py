@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from specvlm.errors import brief
+from specvlm.prompts.lead import Slot
 from specvlm.serve.errors import wrong
 from specvlm.serve.requests.schema import ChatRequest, Message
 
@@ -32,17 +33,20 @@ class Link:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is asked, and about what. Videos and images belong to the first question, in front of its text."""
+    """What is asked, and about what. Videos and images belong to the first question."""
 
     question: str
     history: tuple[tuple[str, str], ...] = ()
+    lead: tuple[str | Slot, ...] = ()
+    """What the first turn holds up to its last video or image, in order; none if that is videos and then images."""
     system: str | None = None
     videos: tuple[Link, ...] = ()
     images: tuple[Link, ...] = ()
 
     @property
     def texts(self) -> list[str]:
-        return [self.question, self.system or "", *(text for turn in self.history for text in turn)]
+        said = [self.question, self.system or "", *(text for turn in self.history for text in turn)]
+        return said + [each for each in self.lead if isinstance(each, str)]
 
     @property
     def num_bytes(self) -> int:
@@ -138,13 +142,13 @@ PARTS: dict[str, Callable[[Mapping[str, Any], str], Said]] = {
 
 
 def conversation(request: ChatRequest, *, images_as_frames: bool = False) -> Conversation:
-    """What the messages of a request say. Texts of one turn are joined by newlines.
+    """What the messages of a request say. Texts that follow each other are joined by newlines.
 
     Errors: RefusedError (400), for turns or parts that no answer can heed.
     """
     system: list[str] = []
     turns: list[tuple[str, str]] = []
-    links: list[Link] = []
+    first: list[Said] = []
     for number, message in enumerate(request.messages):
         param = f"messages.{number}"
         said = _said(message, param)
@@ -164,19 +168,19 @@ def conversation(request: ChatRequest, *, images_as_frames: bool = False) -> Con
             raise wrong(f"{param}.role", f"turns must alternate, and here comes one of the {expected}")
         if seen and turns:
             raise wrong(param, "videos and images belong to the first turn: begin another conversation")
-        links += seen
+        if seen:
+            first, text = _parted(_as_frames(said) if images_as_frames else said)
         turns.append((message.role, text))
     if len(turns) % 2 == 0:
         raise wrong("messages", "the last turn must be one of the user")
     texts = [text for _, text in turns]
+    links = [each for each in first if isinstance(each, Link)]
     stills = tuple(link for link in links if _is_still(link))
     clips = tuple(link for link in links if not _is_still(link))
-    if images_as_frames and stills:
-        frames = tuple(address for link in stills for address in link.addresses)
-        clips, stills = (*clips, replace(stills[0], addresses=frames)), ()
     return Conversation(
         question=texts[-1],
         history=tuple(zip(texts[:-1:2], texts[1::2], strict=True)),
+        lead=() if first == [*clips, *stills] else tuple(_slot(each) for each in first),
         system="\n".join(system) if system else None,
         videos=clips,
         images=stills,
@@ -205,6 +209,35 @@ def _said(message: Message, param: str) -> list[Said]:
 
 def _is_still(link: Link) -> bool:
     return link.param.endswith(".image_url")
+
+
+def _slot(said: Said) -> str | Slot:
+    return said if isinstance(said, str) else Slot.IMAGE if _is_still(said) else Slot.VIDEO
+
+
+def _as_frames(said: Sequence[Said]) -> list[Said]:
+    """All images as the frames of a video, which stands where they do. Errors: RefusedError, for what is in between."""
+    places = [place for place, each in enumerate(said) if isinstance(each, Link) and _is_still(each)]
+    if not places:
+        return list(said)
+    stills = [each for each in said[places[0] : places[-1] + 1] if isinstance(each, Link) and _is_still(each)]
+    if len(stills) != places[-1] + 1 - places[0]:
+        raise wrong("messages", "between images that are the frames of a video there may be nothing else")
+    frames = tuple(address for link in stills for address in link.addresses)
+    video = replace(stills[0], addresses=frames, param=stills[0].param.removesuffix(".image_url"))
+    return [*said[: places[0]], video, *said[places[-1] + 1 :]]
+
+
+def _parted(said: Sequence[Said]) -> tuple[list[Said], str]:
+    """What stands up to the last link, and the text behind it; texts that follow each other are one."""
+    joined: list[Said] = []
+    for each in said:
+        if joined and isinstance(each, str) and isinstance(before := joined[-1], str):
+            joined[-1] = f"{before}\n{each}"
+        else:
+            joined.append(each)
+    last = joined[-1]
+    return (joined[:-1], last) if isinstance(last, str) else (joined, "")
 
 
 def _frames(given: Sequence[Any], uuid: str | None, sampling: Mapping[str, Any], param: str) -> Link:

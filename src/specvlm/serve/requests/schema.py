@@ -68,7 +68,7 @@ class Beside(BaseModel):
     """Whether the images of a request are the frames of a video."""
 
 
-SAID_BY_MESSAGES = ("more_videos", "images", "history", "system")
+SAID_BY_MESSAGES = ("more_videos", "images", "history", "lead", "system")
 """Options that a request has another place for."""
 
 AS_TEXT: dict[str, Any] = {"pruner": str, "tree": TreeName | list[list[int]]}

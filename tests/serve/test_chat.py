@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from serving import QUESTION, Fixture, about, data, events, text_of, together, v
 from specvlm import pocket
 from specvlm import video as videos
 from specvlm.answering.answer import Generation
+from specvlm.answering.feature_cache import FeatureCache
+from specvlm.engine.loop import decode
+from specvlm.pipeline import SpecVLM
 from specvlm.prompts.lead import Slot
 from specvlm.serve.app import create_app
 from specvlm.serve.service import Service
@@ -303,3 +308,44 @@ def test_a_family_that_samples_in_its_own_way_is_shown_the_frames_that_it_wants(
     assert answered.json()["usage"]["prompt_tokens"] == expected.stats.num_prompt_tokens
     assert refused.status_code == 400
     assert "num_frames" in refused.json()["error"]["message"]
+
+
+def test_a_feature_cache_outlives_the_server(served, work, tmp_path):
+    film = pocket.demo_video(tmp_path / "other.mp4", 8)
+    expected = served.vlm.generate(film, QUESTION, max_new_tokens=12, temperature=0.0)
+    done = []
+    for _ in range(2):
+        work.clear()
+        vlm = SpecVLM(served.vlm.target, served.vlm.draft, feature_cache=FeatureCache(tmp_path / "cache"))
+        service = Service(vlm, served.service.settings)
+        begun = replace(served, service=service, app=create_app(service, service.settings))
+        response = begun.ask(about(video(data(film))))
+        service.decoder.close()
+        assert text_of(response) == expected.text
+        assert "warning" not in response.json()["specvlm"]
+        done.append(work.copy())
+    assert done[0]["decoded"] == 1
+    assert done[0]["seen"] > 0
+    assert not done[1]
+
+
+def test_answers_side_by_side_are_those_of_each_alone(served, monkeypatch, tmp_path):
+    """Two at once, about one video and about two."""
+    running: list[int] = []
+
+    def watched(*args: Any) -> Any:
+        for tokens in decode(*args):
+            running.append(service.num_running)
+            time.sleep(0.02)
+            yield tokens
+
+    films = [served.film, pocket.demo_video(tmp_path / "other.mp4", 9)]
+    expected = [served.vlm.generate(film, QUESTION, max_new_tokens=12, temperature=0.0).text for film in films]
+    monkeypatch.setattr("specvlm.answering.request.decode", watched)
+    service = Service(served.vlm, replace(served.service.settings, parallel=2))
+    beside = replace(served, service=service, app=create_app(service, service.settings))
+    asked = [beside.asked(about(video(data(film)), specvlm={"tree": "chain"})) for film in (*films, *films)]
+    answers = together(asked)
+    service.decoder.close()
+    assert [text_of(answer) for answer in answers] == expected * 2
+    assert max(running) == 2

@@ -11,6 +11,11 @@ MIB = 2**20
 Seconds = float | int
 
 
+def called(target: str) -> str:
+    """What clients call a model, if nobody says otherwise."""
+    return target.rstrip("/").rpartition("/")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What one server does and doesn't do. Errors: OptionError, for a bound that lets nothing in."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from specvlm.cli.options import Loading, spread
+from specvlm.cli.options import Features, Loading, spread
 from specvlm.cli.screen import note, waiting
 from specvlm.errors import OptionError
 
@@ -64,6 +64,7 @@ def serve(
     ] = False,
     *,
     models: Loading,
+    features: Features,
 ) -> None:
     """Answer questions about videos over HTTP, as OpenAI's chat completions do: docs/serve.md.
 
@@ -80,11 +81,11 @@ def serve(
 
             from specvlm.serve.app import create_app
             from specvlm.serve.service import Service
-            from specvlm.serve.settings import Settings
+            from specvlm.serve.settings import Settings, called
         except ModuleNotFoundError as error:
             raise OptionError(f"serving needs {error.name}: pip install 'specvlm[serve]'") from None
     settings = Settings(
-        name=name or target.rstrip("/").rpartition("/")[2],
+        name=name or called(target),
         api_key=api_key,
         allowed_media_path=allowed_media_path,
         allowed_media_domains=tuple(allowed_media_domain or ()),
@@ -98,7 +99,7 @@ def serve(
         max_new_tokens=max_new_tokens,
         memory_bytes=memory_mib * MIB,
     )
-    service = Service(models.load(target, draft), settings)
+    service = Service(models.load(target, draft, features.cache()), settings)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     config = uvicorn.Config(
         create_app(service, settings),

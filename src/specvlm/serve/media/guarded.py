@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -11,6 +13,7 @@ from jaxtyping import Int64
 from specvlm import pocket
 from specvlm.answering import request
 from specvlm.answering.answer import Generation, answer, whole
+from specvlm.answering.feature_cache import FeatureCache, Reading
 from specvlm.answering.options import Options
 from specvlm.answering.oracle import stock_answer
 from specvlm.answering.pair import Draft, Pair
@@ -54,22 +57,52 @@ class Guarded:
     def prepare(self, video: Any, question: str, options: Options, stats: Stats) -> Prompt:
         """As `SpecVLM.prepare`. Errors: OptionError, VideoError; RefusedError and GoneError, between its steps."""
         check()
+        clips = [clip for clip in (video, *options.more_videos, *options.images) if clip is not None]
+        read = partial(self._read, video, question, options, stats)
+        # A cache knows what options say of frames; a part's own bound isn't among them.
+        if self.vlm.feature_cache is None or any(clip.max_frames is not None for clip in clips):
+            prompt = read().prompt
+        else:
+            reading = self._recalled(self.vlm.feature_cache, clips, question, options, stats, read)
+            for clip in clips if self._is_toy else ():
+                self._strange.setdefault(clip.key, not reading.signed)
+            prompt = reading.prompt
+        self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
+        check()
+        return prompt
+
+    def _recalled(
+        self,
+        cache: FeatureCache,
+        clips: Sequence[Clip],
+        question: str,
+        options: Options,
+        stats: Stats,
+        read: Callable[[], Reading],
+    ) -> Reading:
+        """What a cache knows of clips by what was sent, or else what `read` makes of them."""
+        sent = [self._sources[clip.key] for clip in clips]
+        last = len(sent) - len(options.images)
+        images = tuple(each[0] if isinstance(each, tuple) else each for each in sent[last:])
+        told = replace(options, more_videos=tuple(sent[1:last]), images=images)
+        return cache.prepare(self.target, sent[0] if last else None, question, told, stats, read)
+
+    def _read(self, video: Clip | None, question: str, options: Options, stats: Stats) -> Reading:
+        """From the sources themselves."""
         with stats.phase("decode_video"):
             clips = [self._load(clip, options) for clip in (video, *options.more_videos) if clip is not None]
             images = [self._image(clip) for clip in options.images]
         check()
         with stats.phase("preprocess"):
             prompt = prepared(self.target, clips, images, question, options)
-        self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
-        check()
-        return prompt
+        return Reading(prompt, not images and all(clip.comment == pocket.SIGNED for clip in clips))
 
     def look(self, clip: Clip, question: str, options: Options) -> tuple[Video, Prompt]:
         """A video as the target looks at it, with the prompt of a question about it. Errors: as `prepare`."""
         check()
         video = self._load(clip, options)
         check()
-        prompt = prepared(self.target, [video], [], question, replace(options, system=None, history=()))
+        prompt = prepared(self.target, [video], [], question, replace(options, system=None, history=(), lead=()))
         self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
         return video, prompt
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving import about, until, video
+from serving import CHAT, about, together, until, video
 from specvlm.serve.requests.schema import ChatRequest
 
 WORDS = st.text(max_size=8) | st.sampled_from(
@@ -20,6 +23,10 @@ WORDS = st.text(max_size=8) | st.sampled_from(
 ODD = st.none() | st.booleans() | st.integers() | st.floats() | WORDS
 JSON = st.recursive(
     ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3), max_leaves=8
+)
+PATHS = (
+    *("/", "/demo-film", "/frames", "/health", "/metrics", "/openapi.json", "/v1/models", "/v1/models/{name}"),
+    *(CHAT, "/nowhere"),
 )
 NAMES = st.sampled_from(sorted(ChatRequest.model_fields))
 PLACES = st.sampled_from(
@@ -75,21 +82,37 @@ def _put(body: Any, place: tuple[Any, ...], value: Any) -> None:
         body[place[-1]] = value
 
 
+@st.composite
+def places(draw: Any) -> tuple[str, str]:
+    """A method and a path: mostly those that a question goes to, else any of what there is, or of what isn't."""
+    if draw(st.integers(0, 3)):
+        return "POST", CHAT
+    path = draw(st.sampled_from(PATHS))
+    method = draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"]))
+    return method, path.replace("{name}", quote(draw(st.text(max_size=9)), safe=""))
+
+
 def _none_fails(served: Any, number: int) -> None:
-    statuses: set[int] = set()
+    statuses: Counter[tuple[str, int]] = Counter()
+
+    async def send(method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        async with served.client() as client:
+            return await client.request(method, path, content=json.dumps(body).encode())
 
     @settings(max_examples=number, database=None, suppress_health_check=list(HealthCheck))
-    @given(requests(served.data))
-    def sent(body: dict[str, Any]) -> None:
-        response = served.ask(json.dumps(body).encode())
+    @given(places(), requests(served.data))
+    def sent(place: tuple[str, str], body: dict[str, Any]) -> None:
+        [response] = together([send(*place, body)])
         until(lambda: served.service.num_running == 0)  # what still works would draw from Python's random, as we do
-        statuses.add(response.status_code)
-        assert response.status_code < 500, (body, response.text)
-        if response.status_code != 200:
+        statuses[place[1], response.status_code] += 1
+        assert response.status_code < 500, (place, body, response.text)
+        if response.status_code != 200 and place[0] != "HEAD":
             assert "\n" not in response.json()["error"]["message"]
 
     sent()
-    assert {200, 400} <= statuses
+    assert statuses.total() >= number
+    assert {(CHAT, 200), (CHAT, 400)} <= statuses.keys()
+    assert number < 1000 or {path for path, _ in statuses} >= {path for path in PATHS if "{" not in path}
 
 
 def test_no_request_makes_the_server_fail(served):

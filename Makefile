@@ -22,7 +22,8 @@ KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.tr
 
 long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py \
 	tests/planning/rounds/test_choosing.py tests/answering/test_feature_cache_kills.py \
-	tests/evals/test_feature_cache.py tests/serve/test_fuzz.py
+	tests/evals/test_feature_cache.py tests/serve/test_fuzz.py \
+	tests/serve/test_replicas.py tests/serve/test_behind_a_proxy.py
 
 bin  := $(VENV)/bin
 log  := $(VENV)/install.log

@@ -7,9 +7,9 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,3 +111,62 @@ def until(true: Any, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end, "it never became so"
         time.sleep(0.01)
+
+
+def streamed(address: str, body: Any, **headers: str) -> str | None:
+    """What is told of an answer over the network; None where it doesn't come to its end."""
+    said = ""
+    try:
+        asked: Any = {"json": body | {"stream": True}, "headers": headers, "timeout": 120}
+        with httpx.stream("POST", address + CHAT, **asked) as response:
+            for line in response.iter_lines() if response.status_code == 200 else ():
+                if line == "data: [DONE]":
+                    return said
+                if line.startswith("data: "):
+                    said += json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or ""
+    except httpx.HTTPError:
+        pass
+    return None
+
+
+@dataclass
+class Asking:
+    """Clients that ask one thing each, again and again, and what came of it."""
+
+    answered: list[float] = field(default_factory=list)
+    """When it was asked."""
+    wrong: list[str] = field(default_factory=list)
+    lost: list[tuple[str, float]] = field(default_factory=list)
+    """What had no answer, by its name, and when it was asked."""
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def going_on(self, each: int, asked: dict[str, tuple[Callable[[], str | None], str]]) -> Iterator[None]:
+        """While the block runs, so many clients ask each of these, of which the right answers are known."""
+        threads = [threading.Thread(target=self._ask, args=(name, *asked[name])) for name in asked for _ in range(each)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+
+    def _ask(self, name: str, ask: Callable[[], str | None], expected: str) -> None:
+        while not self._over.is_set():
+            begun = time.monotonic()
+            said = ask()
+            if said is None:
+                self.lost.append((name, begun))
+            elif said != expected:
+                self.wrong.append(said)
+            else:
+                self.answered.append(begun)
+
+    def require_lost_by_one(self, each: int, killed: float) -> None:
+        """That one of two servers died at that time, and took what it had with it: no more, and nothing later."""
+        assert self.wrong == []
+        assert 1 <= len(self.lost) <= each, self.lost
+        assert len({name for name, _ in self.lost}) == 1
+        assert all(begun < killed for _, begun in self.lost)

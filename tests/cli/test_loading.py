@@ -168,8 +168,8 @@ def test_large_models_are_told_of_one_by_one(
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         f"device: {REASON}",
-        f"loading the target {pair / 'target'}, 0 MiB in float32, onto the CPU",
-        f"loading the draft {pair / 'draft'}, 0 MiB in float32, onto the CPU",
+        f"loading the target {pair / 'target'}, 0.0 GiB in float32, onto the CPU",
+        f"loading the draft {pair / 'draft'}, 0.0 GiB in float32, onto the CPU",
     ]
 
 

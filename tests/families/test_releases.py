@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from transformers import DynamicCache
+from packaging.version import Version
+from transformers import AutoConfig, DynamicCache
 
+import specvlm
 import tiny
-from specvlm.families.releases import CACHE_NAMES, cache_in, cache_name, with_cache
+from specvlm.errors import ModelError
+from specvlm.families import FAMILIES, family_of, releases
+from specvlm.families.releases import CACHE_NAMES, SINCE, cache_in, cache_name, is_too_old_for, with_cache
 
 
 @pytest.mark.parametrize("family", sorted(tiny.BUILDERS))
@@ -38,3 +44,23 @@ def test_the_signature_decides_and_not_what_is_swallowed():
 def test_a_cache_is_found_by_either_name(name):
     assert cache_in({"logits": 1, name: "here"}) == "here"
     assert cache_in({"logits": 1, name: None}) is None
+
+
+@pytest.mark.parametrize("model_type", SINCE)
+def test_a_family_that_this_release_is_too_old_for_is_refused_by_its_config_alone(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are no weights here."""
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    monkeypatch.setattr(releases, "HERE", Version("5.22.2"))
+    with pytest.raises(ModelError) as caught:
+        specvlm.load(tmp_path)
+    needed = SINCE[model_type]
+    assert str(caught.value) == f"{tmp_path} is a {model_type}, which needs transformers >= {needed}; here is 5.22.2"
+    monkeypatch.setattr(releases, "HERE", Version(needed))
+    assert not is_too_old_for(model_type)
+    assert family_of(model_type, "new enough") is FAMILIES[model_type]
+
+
+def test_only_what_is_supported_has_a_release_of_its_own() -> None:
+    assert SINCE.keys() < FAMILIES.keys()

@@ -10,12 +10,19 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from specvlm.families import Family, family_of
+from specvlm.families.releases import is_too_old_for
 from specvlm.pipeline import SpecVLM
 from tiny import llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe, qwen3_vl, qwen3_vl_moe
 from tiny.grids import glm4v, glm46v, video_llama_3
 from tiny.sizes import Sizes
 from tiny.squares import internvl, llava_next_video, perception_lm, smolvlm
 from tiny.words import END, PAD, token_id
+
+
+def possible(builders: dict[str, ModuleType]) -> dict[str, ModuleType]:
+    """Those that this release of transformers is new enough for: all, but where `make compat` tries older ones."""
+    return {name: builder for name, builder in builders.items() if not is_too_old_for(name)}
+
 
 BUILDERS: dict[str, ModuleType] = {
     "llava_onevision": llava_onevision,
@@ -24,17 +31,19 @@ BUILDERS: dict[str, ModuleType] = {
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl_moe,
 }
-MORE: dict[str, ModuleType] = {
-    "llava_next_video": llava_next_video,
-    "internvl": internvl,
-    "smolvlm": smolvlm,
-    "glm4v": glm4v,
-    "glm46v": glm46v,
-    "video_llama_3": video_llama_3,
-    "perception_lm": perception_lm,
-}
+MORE: dict[str, ModuleType] = possible(
+    {
+        "llava_next_video": llava_next_video,
+        "internvl": internvl,
+        "smolvlm": smolvlm,
+        "glm4v": glm4v,
+        "glm46v": glm46v,
+        "video_llama_3": video_llama_3,
+        "perception_lm": perception_lm,
+    }
+)
 """Families of a file each, on the shoulders of those above: `families/more` and `parity/more` look at them."""
-RECURRENT: dict[str, ModuleType] = {"qwen3_5": qwen3_5, "qwen3_5_moe": qwen3_5_moe}
+RECURRENT: dict[str, ModuleType] = possible({"qwen3_5": qwen3_5, "qwen3_5_moe": qwen3_5_moe})
 """Families some of whose layers fold what they read. Not in BUILDERS: no target of them is its own draft, and no round
 of theirs is played on the device; tests of their own ask all else of them."""
 

@@ -43,7 +43,7 @@ from specvlm.families.qwen.qwen3_5 import Qwen3_5
 from specvlm.families.qwen.qwen3_5_moe import Qwen3_5Moe
 from specvlm.families.qwen.qwen3_vl import Qwen3VL
 from specvlm.families.qwen.qwen3_vl_moe import Qwen3VLMoe
-from specvlm.families.releases import ADAPTERS_COME_ALONG
+from specvlm.families.releases import ADAPTERS_COME_ALONG, refuse_too_old
 from specvlm.families.squares.internvl import InternVL
 from specvlm.families.squares.llava_next_video import LlavaNextVideo
 from specvlm.families.squares.perception_lm import PerceptionLM
@@ -178,11 +178,13 @@ def device_of(device_map: str | None, name: str = "device_map") -> torch.device:
 
 
 def family_of(model_type: str, name: str) -> type[Family]:
-    """The Family of a `model_type`. Errors: ModelError with the list of those that are supported."""
+    """The Family of a `model_type`. Errors: ModelError with the list of those that are supported, or with the release
+    of transformers that this one needs."""
     if model_type not in FAMILIES:
         raise ModelError(
             f"{name} is a {model_type}, which is not supported; supported are {', '.join(sorted(FAMILIES))}"
         )
+    refuse_too_old(model_type, name)
     return FAMILIES[model_type]
 
 

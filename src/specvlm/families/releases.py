@@ -10,22 +10,39 @@ import transformers
 from packaging.version import Version
 from transformers.cache_utils import Cache
 
-from specvlm.errors import OptionError
+from specvlm.errors import ModelError, OptionError
+
+HERE = Version(transformers.__version__)
 
 CACHE_NAMES = ("cache", "past_key_values")
 """What forwards call their cache: `cache` from 5.24.0 on, `past_key_values` before."""
 
-CHUNKS_SEE_WRONG = Version(transformers.__version__) < Version("5.23.0")
+CHUNKS_SEE_WRONG = Version("5.23.0") > HERE
 """Whether stock `generate`, when it reads a prompt in chunks, hands each chunk the first features of the video."""
 
-ASSISTS_WITH_STATIC = Version(transformers.__version__) >= Version("5.24.0")
+ASSISTS_WITH_STATIC = Version("5.24.0") <= HERE
 """Whether stock `generate` can be assisted with a static cache: such a cache can be cropped."""
 
-STATES_ARE_ASKED_FOR = Version(transformers.__version__) >= Version("5.24.0")
+STATES_ARE_ASKED_FOR = Version("5.24.0") <= HERE
 """Whether recurrent layers ask their cache for their states by the methods that ours has."""
 
-ADAPTERS_COME_ALONG = Version(transformers.__version__) < Version("5.23.0")
+ADAPTERS_COME_ALONG = Version("5.23.0") > HERE
 """Whether a checkpoint with an adapter in its own folder can't be loaded without it."""
+
+SINCE = {"qwen3_5": "5.24.0", "qwen3_5_moe": "5.24.0", "smolvlm": "5.23.0"}
+"""Families that need a newer release than the oldest that we allow: recurrent layers that ask for their states, and a
+SmolVLM processor that doesn't take the frames of a video for videos."""
+
+
+def is_too_old_for(model_type: str) -> bool:
+    """Whether this release can't answer with such a model as stock `generate` should."""
+    return model_type in SINCE and Version(SINCE[model_type]) > HERE
+
+
+def refuse_too_old(model_type: str, name: str) -> None:
+    """Errors: ModelError for a model of a kind that needs a newer release; `name` is what the error calls it."""
+    if is_too_old_for(model_type):
+        raise ModelError(f"{name} is a {model_type}, which needs transformers >= {SINCE[model_type]}; here is {HERE}")
 
 
 def refuse_wrong_chunks(chunk_size: int | None, num_video_tokens: int) -> None:

@@ -70,6 +70,8 @@ def _sampled(
         try:
             chosen = processor.sample_frames(metadata, num_frames=num_frames, fps=fps)
         except (ValueError, ZeroDivisionError):  # it wants more frames than there are, or there is no temporal patch
+            chosen = ()
+        if len(chosen) == 0:  # as older releases say it
             chosen = processor.sample_frames(metadata, num_frames=whole) if whole else uniform(total, total)
     chosen = np.asarray(chosen, np.int64)
     chosen = chosen[chosen < total]  # Qwen2-VL steps by a float, and sometimes one step too far: 14 of 17 frames, say

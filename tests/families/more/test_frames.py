@@ -35,7 +35,8 @@ def heeded(name: str) -> list[dict[str, Any]]:
     return OPTIONS if heeds is None else [*(each for each in OPTIONS if each.keys() <= set(heeds)), {}]
 
 
-CELLS = [(name, film, options) for name in tiny.MORE for film in FILMS for options in heeded(name)]
+NAMES = (*tiny.MORE, *tiny.RECURRENT)
+CELLS = [(name, film, options) for name in NAMES for film in FILMS for options in heeded(name)]
 
 
 @pytest.fixture(scope="module")
@@ -87,17 +88,22 @@ def by_us(ours: Family, path: Path, options: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(("name", "film", "options"), CELLS, ids=str)
 def test_tensors_are_those_of_the_stock_processor(name: str, film: str, options: dict[str, Any], films: Path) -> None:
-    """Where it has an answer. Where it has none, all frames of the video, or an error of ours."""
+    """Where it has an answer. Where it has none, all frames of the video, or an error of ours; where it merges two and
+    there is one, that one twice."""
     ours = family(name)
     try:
         theirs = by_transformers(ours.video_processor, films / film, nothing_else(ours, options))
     except (ValueError, ZeroDivisionError, IndexError, RuntimeError):
-        assert film == "one.mp4"
         if ours.heeds is not None:
+            assert film == "one.mp4"
             with pytest.raises(OptionError, match=r"no frame of a video this short: 1 in 0\.0333 s"):
                 by_us(ours, films / film, options)
         else:
-            assert list(by_us(ours, films / film, options)["video_metadata"][0].frames_indices) == [0]
+            merged = getattr(ours.video_processor, "temporal_patch_size", 1)
+            assert film == "one.mp4" or (merged == 2 and options == {"num_frames": 1})
+            chosen = list(by_us(ours, films / film, options)["video_metadata"][0].frames_indices)
+            assert chosen == [chosen[0]] * merged
+            assert film != "one.mp4" or chosen[0] == 0
         return
     mine = by_us(ours, films / film, options)
     for key in theirs.keys() - {"video_metadata"}:
@@ -107,7 +113,7 @@ def test_tensors_are_those_of_the_stock_processor(name: str, film: str, options:
     assert (told.total_num_frames, told.fps) == (known.total_num_frames, known.fps)
 
 
-@pytest.mark.parametrize("name", tiny.MORE)
+@pytest.mark.parametrize("name", NAMES)
 def test_other_frames_would_be_noticed(name: str, films: Path) -> None:
     ours = family(name)
     theirs = by_transformers(ours.video_processor, films / "cinema.mp4", nothing_else(ours, heeded(name)[0]))
@@ -118,7 +124,7 @@ def test_other_frames_would_be_noticed(name: str, films: Path) -> None:
     assert any(mine.shape != theirs[key].shape for key, mine in off.items() if isinstance(mine, torch.Tensor))
 
 
-@pytest.mark.parametrize("name", tiny.MORE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_source_without_a_clock_is_asked_for_one(name: str) -> None:
     ours = family(name)
     with pytest.raises(OptionError, match="clock"):
@@ -145,13 +151,6 @@ def test_indices_are_those_of_the_stock_processor(name: str, total: int, rate: f
             assert checked(ours.sampling(**options))(line).tolist() == chosen.tolist()
 
 
-def test_the_most_frames_of_smolvlm_bound_its_own() -> None:
-    ours, line = family("smolvlm"), Timeline.regular(3000, 30.0)
-    assert len(ours.sampling()(line)) == 16
-    assert len(ours.sampling(max_frames=5)(line)) == 5
-    assert len(ours.sampling(max_frames=5, num_frames=3)(line)) == 3
-
-
 @pytest.mark.parametrize("name", CLOCKED)
 def test_options_that_are_passed_over_are_refused_by_name(name: str) -> None:
     ours = family(name)
@@ -160,10 +159,3 @@ def test_options_that_are_passed_over_are_refused_by_name(name: str) -> None:
             ours.sampling(**{option: 3})
     with pytest.raises(OptionError, match="num_frames must be"):
         ours.sampling(num_frames=0)
-
-
-def test_a_processor_without_the_settings_that_it_needs_is_refused_by_name() -> None:
-    ours = tiny.family(tiny.model("smolvlm"))
-    ours.video_processor.fps = None
-    with pytest.raises(OptionError, match="can't choose frames here"):
-        ours.sampling(num_frames=8)(Timeline.regular(100, 30.0))

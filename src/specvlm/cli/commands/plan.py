@@ -143,7 +143,7 @@ def _weigh(context: int, models: Models, out: Console) -> dict[str, Any]:
     placed = survey.placement
     rows = [
         {"role": role, "dtype": str(weight.dtype).removeprefix("torch."), "quantised": weight.quantised}
-        | {"weight_bytes": weight.weights, "cache_bytes": weight.token * context, "device_map": where or "cpu"}
+        | {"weight_bytes": weight.weights, "cache_bytes": weight.cache(context), "device_map": where or "cpu"}
         for role, weight, where in (
             ("target", survey.target_weight, placed.target),
             ("draft", survey.draft_weight, placed.draft),

@@ -72,8 +72,8 @@ def _spread(gpus: Sequence[Gpu], target: Weight | None, draft: Weight | None, co
         where = max(left, key=lambda index: left[index])
         left[where] -= draft.with_cache(context)
     left = {index: room for index, room in left.items() if room > 0}
-    cache = target.token * context
-    # Keys and values lie beside the layers that they are of: each GPU needs its share of them, too.
+    cache = target.cache(context)
+    # Keys, values and states lie beside the layers that they are of: each GPU needs its share of them, too.
     share = target.weights / (target.weights + cache)
     if (where is not None and where not in left) or sum(left.values()) < SLACK * target.with_cache(context):
         return None

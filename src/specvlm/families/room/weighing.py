@@ -11,14 +11,19 @@ import torch
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 
+from specvlm.engine.caches.recurrent_cache import RECURRENT
+from specvlm.engine.tree import PAPER_TREE, DraftTree
 from specvlm.families.checkpoints.keywords import Keywords
 from specvlm.families.loading import Checkpoint
+from specvlm.families.recurrent.delta_net import KINDS, held_bytes
 
 SMALLEST = 0.5
 """Bytes of a quantised weight whose kind can't tell: those of four bits."""
 
 _FAILURES = (ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError, AssertionError)
 """What building a model, or preparing it for quantised weights, can end with: told by whoever loads it."""
+
+_TREE = DraftTree((0,) * PAPER_TREE.max_nodes, PAPER_TREE.parents)
 
 Tower = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 
@@ -40,10 +45,29 @@ class Weight:
     quantised: bool = False
     mapped: bool = False
     """Whether on the CPU its weights can stay in their file, from which what has no room is read again and again."""
+    state: int = 0
+    """States of the layers that fold what they read, however much that is; 0 where there are none."""
+    node: int = 0
+    """What such layers hold of a guess, to replay it."""
+    tip: int = 0
+    """And beside it, if it is on the last level of its tree, where more may grow: its state."""
+
+    def states(self, num_nodes: int = 0, num_tips: int = 0) -> int:
+        """States of one sequence, and what is held of a tree of `num_nodes` behind it, with `num_tips` on its last
+        level."""
+        return self.state + num_nodes * self.node + num_tips * self.tip
+
+    def cache(self, context: int) -> int:
+        """What `context` tokens take, prompt and answer together: keys and values, and states behind which the paper's
+        tree is held."""
+        if not context:
+            return 0
+        last = max(_TREE.depths)
+        return self.token * context + self.states(len(_TREE), sum(depth == last for depth in _TREE.depths))
 
     def with_cache(self, context: int) -> int:
-        """With the keys and values of `context` tokens, prompt and answer together."""
-        return self.weights + self.token * context
+        """Its weights, and what `context` tokens take."""
+        return self.weights + self.cache(context)
 
 
 def together(models: Sequence[Weight], context: int, *, once: bool) -> int:
@@ -83,6 +107,7 @@ def weigh(checkpoint: Checkpoint) -> Weight | None:
         round(sum(sizes.get(id(tensor), 0) for tensor in tower)),
         bool(asked or own),
         not asked and not own and _stored(checkpoint.config) == dtype,
+        *_state_bytes(config, dtype),
     )
 
 
@@ -124,5 +149,14 @@ def _tensors(module: torch.nn.Module) -> Sequence[torch.Tensor]:
 def _token_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
     text: Any = config.get_text_config()
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    folding = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
+    folding = sum(kind == RECURRENT for kind in getattr(text, "layer_types", None) or ())
     return 2 * (text.num_hidden_layers - folding) * text.num_key_value_heads * width * dtype.itemsize
+
+
+def _state_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> tuple[int, int, int]:
+    """Of a sequence, of a node, and of one on the last level."""
+    text: Any = config.get_text_config()
+    if text.model_type not in KINDS:
+        return 0, 0, 0
+    state, node, tip = (held_bytes(text, dtype, *tree) for tree in ((0, 0), (1, 0), (0, 1)))
+    return state, node - state, tip - state

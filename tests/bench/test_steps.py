@@ -10,7 +10,7 @@ from specvlm.bench import steps
 from specvlm.bench.steps import OURS, STOCK, measure_steps
 
 
-@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl", *tiny.RECURRENT])
 def test_each_count_of_rows_is_ours_and_one_row_is_stock(family):
     found = measure_steps(tiny.family(tiny.model(family)), 40, rows=(1, 5, 9), repeats=2)
     assert [(step.loop, step.rows, step.cached) for step in found] == [
@@ -45,10 +45,14 @@ def test_both_see_as_much_in_every_turn(family, monkeypatch):
     assert read_by_us == [41, 46] * 4
 
 
-def test_what_is_cached_is_alike_for_both():
-    made = tiny.family(tiny.model("llava_onevision"))
-    stock, ours = steps._stock_cache(made, 17), steps._our_cache(made, 17, 4)
+@pytest.mark.parametrize("family", ["llava_onevision", *tiny.RECURRENT])
+def test_what_is_cached_is_alike_for_both(family):
+    made = tiny.family(tiny.model(family))
+    stock, ours = steps.stock_cache(made, 17), steps.our_cache(made, 17, 4)
     assert stock.get_seq_length() == ours.length == 17
     for theirs, mine in zip(stock.layers, ours.layers, strict=True):
+        if hasattr(mine, "state"):
+            assert theirs.recurrent_states[0].shape == mine.state.memory.shape
+            continue
         assert theirs.keys.shape == mine.keys[:, :, :17].shape
         assert theirs.keys.dtype == mine.keys.dtype

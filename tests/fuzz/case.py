@@ -20,7 +20,9 @@ class Case:
     the command's working directory then. `right` is a text that standard output holds if the command answers: an answer
     without it is wrong in silence.
 
-    Standard input is the file `stdin` of that folder (a pipe or a device, if it is one), or empty where there is none.
+    Standard input is the file `stdin` of that folder (or the device that it leads to), or empty where there is none.
+    Standard output goes to the file `stdout` of that folder, if there is one (a link to /dev/full, say). Where `python`
+    isn't empty, that is run in place of a command, and an error of ours is its refusal.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Case:
     make: Callable[[Path], None]
     expect: Expected
     right: str | None = None
+    python: str = ""
 
 
 Generator = Callable[[int], Iterator[Case]]

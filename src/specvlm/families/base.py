@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixi
 
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError, brief
+from specvlm.families.checks.length import require_fitting
 from specvlm.families.decoder import HFDecoder
 from specvlm.families.pixels import batches, frame_by_frame, unfilled
 from specvlm.prompts.album import late_as, stood_in
@@ -316,6 +317,7 @@ class Family(abc.ABC):
                 raise OptionError(
                     f"the text holds {token!r}, which is this model's place-holder for a video or image: reword it"
                 )
+        require_fitting(texts, self.tokenizer, self.decoder.language_model.config, self.name)
         turns = [text for turn in history for text in turn] + [question]
         spoken = [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
         if not turns[0] and says_something(lead):

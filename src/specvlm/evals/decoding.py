@@ -17,6 +17,10 @@ MARKS = {
 """The byte order marks that a file may begin with."""
 
 
+MOST_BYTES = 2**27
+"""Of a file that is read whole: as text and as objects of Python it takes ten times as much and more."""
+
+
 def encoding_of(content: bytes) -> tuple[str, int]:
     """The encoding of a text and the bytes of the mark in front of it: by that mark or, of UTF-16 without one, by the
     zeros that its ASCII letters have. All else is taken for UTF-8, which finds out by itself what isn't."""
@@ -32,6 +36,11 @@ def encoding_of(content: bytes) -> tuple[str, int]:
 
 def text_of(file: Path) -> str:
     """The text in a file. Errors: OptionError that says what was found and what would be right."""
+    if (size := file.stat().st_size) > MOST_BYTES:
+        raise OptionError(
+            f"data: {file} has {size >> 20} MiB, and more than {MOST_BYTES >> 20} are not read at once: give jsonl "
+            "in UTF-8, which is read line by line, or parquet"
+        )
     content = file.read_bytes()
     if content.startswith(b"PK\x03\x04"):
         raise OptionError(f"data: {file} is a workbook or another archive: save it as {wanted(file)}")

@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, final
+from typing import Any, BinaryIO, final
 
 from specvlm.comparing.telling import told
 from specvlm.errors import OptionError, brief
 from specvlm.evals.decoding import encoding_of, text_of, wanted
+from specvlm.video.files.kernel import of_the_kernel
 
 QUOTED = 80
 """Most characters of a row that a message quotes."""
+LONGEST = 2**24
+"""Most bytes of a line with a row in it."""
 
 
 class UnreadableRowError(ValueError):
@@ -77,7 +80,7 @@ def read_rows(data: str, patterns: Sequence[str], *, subset: str = "", split: st
         if not files:
             raise OptionError(f"data: {data} has no file {' or '.join(patterns)}")
         for file in files:
-            if not file.is_file():
+            if not file.is_file() or of_the_kernel(file):
                 raise OptionError(f"data: {brief(file)} is no file that can be read twice: put a regular one there")
         found = (item for file in files for item in _read(file))
     else:
@@ -121,7 +124,10 @@ def _jsonl(file: Path) -> Iterator[Found]:
     with file.open("rb") as lines:
         is_utf8 = encoding_of(lines.read(4096))[0] == "utf-8"
         lines.seek(0)
-        for line in lines if is_utf8 else text_of(file).split("\n"):
+        for line in _lines(lines) if is_utf8 else text_of(file).split("\n"):
+            if len(line) > LONGEST:
+                yield {}, f"a line of more than {LONGEST >> 20} MiB; nothing behind it is read"
+                return
             if line.strip():
                 try:
                     item = json.loads(line)
@@ -131,6 +137,11 @@ def _jsonl(file: Path) -> Iterator[Found]:
                     yield {}, f"no JSON: {brief(error)}"
                 else:
                     yield _object(item)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines, and of one that is too long its beginning."""
+    return iter(lambda: file.readline(LONGEST + 1), b"")
 
 
 SEPARATORS = ",;\t"

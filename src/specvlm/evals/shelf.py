@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from typing import final
 
 from specvlm.errors import VideoError, brief
 from specvlm.evals.run_folder import is_run
+from specvlm.evals.walking import walked
 from specvlm.video.files.addresses import resolved
 from specvlm.video.files.doors import existing
 from specvlm.video.probing import is_called_a_video, is_video, suffixes
@@ -82,14 +82,14 @@ class Shelf:
     @cached_property
     def _walked(self) -> tuple[list[tuple[PurePosixPath, list[str]]], list[PurePosixPath]]:
         """The folders with their files, and the folders of runs, which hold none of ours."""
-        seen, runs = [], []
-        for place, folders, files in os.walk(self.root, followlinks=True):
-            here = PurePosixPath(Path(place).relative_to(self.root).as_posix())
-            of_runs = [name for name in folders if is_run(Path(place) / name)]
-            runs += [here / name for name in of_runs]
-            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in of_runs)
-            seen.append((here, sorted(file for file in files if not file.startswith("."))))
-        return seen, runs
+        runs: list[PurePosixPath] = []
+
+        def has_run(path: Path, here: PurePosixPath) -> bool:
+            if found := is_run(path):
+                runs.append(here)
+            return found
+
+        return list(walked(self.root, has_run)), runs
 
     @cached_property
     def _by_stem(self) -> dict[str, list[PurePosixPath]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from specvlm.errors import VideoError
 from specvlm.video.files.container import VideoFile, blaming, demuxed
+from specvlm.video.files.kernel import of_the_kernel
 from specvlm.video.loading import load
 
 MOVES = 2
@@ -22,7 +23,7 @@ def is_video(path: Path) -> bool:
     """Whether there is more than one frame to see in a file. Of most files that takes a look at its head alone; only
     one that looks like a still is read, since it may be of a kind that FFmpeg doesn't see move."""
     name = str(path)
-    if not path.is_file():  # a pipe would have us wait
+    if not path.is_file() or of_the_kernel(path):  # a pipe would have us wait
         return False
     try:
         with blaming(name), path.open("rb") as file, VideoFile(file, name).opened() as (container, stream):

@@ -17,7 +17,10 @@ def letter_of(answer: str, choices: tuple[str, ...]) -> str:
 
 
 def listed(choices: tuple[str, ...], form: str) -> str:
-    """Options, one a line, in a form such as "({letter}) {choice}"."""
+    """Options, one a line, in a form such as "({letter}) {choice}". Errors: UnreadableRowError for more of them than
+    there are letters."""
+    if len(choices) > len(LETTERS):
+        raise UnreadableRowError(f"there are {len(choices)} options, and letters for {len(LETTERS)}")
     return "\n".join(
         form.format(letter=letter, choice=choice) for letter, choice in zip(LETTERS, choices, strict=False)
     )

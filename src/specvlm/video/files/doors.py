@@ -12,6 +12,7 @@ from typing import Any
 from specvlm.errors import VideoError, brief
 from specvlm.video.files.addresses import resolved
 from specvlm.video.files.container import BinaryFile, blaming
+from specvlm.video.files.kernel import of_the_kernel
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def existing(name: str) -> Path:
     path = Path(name)
     if not name or not path.exists():
         raise VideoError(f"there is no file {brief(repr(name))}")
-    if not path.is_dir() and not path.is_file():
+    if of_the_kernel(path) or not (path.is_dir() or path.is_file()):
         raise VideoError(f"{brief(name)} is neither a file nor a folder: open it yourself and pass the open file")
     return path
 

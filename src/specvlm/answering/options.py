@@ -25,6 +25,9 @@ VisionPolicy = Literal["auto", "shared", "spared", "full"]
 SelfScope = Literal["prompt", "head"]
 RoundPolicy = Literal["device", "host"]
 
+LARGEST_TREE = 1024
+"""Most levels, branches and guesses of a tree that can be asked for: forwards of more cost more than they can bring."""
+
 OF_DRAWS = ("temperature", "top_k", "top_p", "min_p")
 """Options that say how tokens are drawn."""
 
@@ -152,9 +155,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.num_frames is not None and self.fps is not None:
             raise OptionError("give num_frames or fps, not both")
-        counts = ("num_frames", "depth", "num_nodes", "width", "prefill_chunk")
-        for name in (*counts, "min_pixels", "max_pixels", "total_pixels"):
+        for name in ("num_frames", "prefill_chunk", "min_pixels", "max_pixels", "total_pixels"):
             self._check(name, lambda value: _is_int(value) and value >= 1, "a whole number of 1 or more")
+        for name in ("depth", "num_nodes", "width"):
+            self._check(
+                name,
+                lambda value: _is_int(value) and 1 <= value <= LARGEST_TREE,
+                f"a whole number from 1 to {LARGEST_TREE}",
+            )
         for name in ("max_new_tokens", "top_k"):
             self._check(name, lambda value: _is_int(value) and value >= 0, "a whole number of 0 or more")
         self._check("seed", lambda value: _is_int(value) and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")

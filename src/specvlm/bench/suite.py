@@ -29,7 +29,7 @@ from specvlm.bench.widened.footage import TRAINED_FRAMES, Footage
 from specvlm.bench.widened.shapes import PAIRS
 from specvlm.bench.widened.subjects import Subject, build, loaded, name_of, require, without_end
 from specvlm.comparing.arms import find
-from specvlm.comparing.compare import Comparison, compare
+from specvlm.comparing.compare import Comparison, compare, require_repeats
 from specvlm.comparing.record import document
 from specvlm.errors import OptionError
 from specvlm.families import Family
@@ -93,8 +93,9 @@ class Setup:
                 raise OptionError(f"{name} must be 1 or more each, not {', '.join(map(str, getattr(self, name)))}")
         if not self.new_tokens:
             raise OptionError("new_tokens: name at least one length of an answer")
-        if self.repeats < 1:
-            raise OptionError(f"repeats must be 1 or more, not {self.repeats}")
+        if not self.ratios and "specvlm" in self.arms:
+            raise OptionError("ratios: name at least one, for each makes an arm out of specvlm; or leave that arm out")
+        require_repeats(self.repeats)
         for arm in self.all_arms:
             find(arm)
 

@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TextIO
 
 from specvlm.cli.screen import waiting
+from specvlm.errors import OptionError
 
 if TYPE_CHECKING:
     from specvlm.answering.options import Options
 
 
+MOST_BYTES = 2**30
+"""Of a video on standard input, which is held in memory."""
+LONGEST = 2**20
+"""Characters of a line of standard input."""
+PIECE = 2**20
+
+
 def opened(video: str) -> str | bytes:
-    """What to look at: a path, or what comes on standard input."""
-    return sys.stdin.buffer.read() if video == "-" else video
+    """What to look at: a path, or what comes on standard input. Errors: OptionError if that doesn't end in time."""
+    if video != "-":
+        return video
+    read, source = io.BytesIO(), standard_input().buffer
+    while piece := source.read(PIECE):
+        read.write(piece)
+        if read.tell() > MOST_BYTES:
+            raise OptionError(f"the video on standard input has more than {MOST_BYTES >> 20} MiB: give it as a file")
+    return read.getvalue()
+
+
+def typed_lines() -> Iterator[str]:
+    """The lines of standard input. What is no UTF-8 in them is there as halves of letters, which are told of where they
+    are used. Errors: OptionError for a line without an end."""
+    source = standard_input()
+    if isinstance(source, io.TextIOWrapper):
+        source.reconfigure(errors="surrogateescape")
+    while line := source.readline(LONGEST + 1):
+        if len(line) > LONGEST:
+            raise OptionError(f"a line of standard input has more than {LONGEST} characters: a question is one line")
+        yield line
+
+
+def standard_input() -> TextIO:
+    """Errors: OptionError if it is closed."""
+    if sys.stdin is None:
+        raise OptionError("standard input is closed: there is nothing to read")
+    return sys.stdin
 
 
 def look_at(source: str | bytes | None, options: Options, *questions: str, known: bool = False) -> None:

@@ -62,6 +62,18 @@ class Bundle(dict[str, Any]):
     parameters: ClassVar[tuple[inspect.Parameter, ...]]
 
 
+MOST_THREADS = 1024
+"""More than any processor has cores; a system ends a process that asks for more than it has to give."""
+
+
+def use_threads(number: int | None) -> None:
+    """Compute with so many CPU threads; None: with as many as PyTorch thinks best."""
+    import torch
+
+    if number is not None:
+        torch.set_num_threads(number)
+
+
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """Let typer see each option of a command's bundles, and gather them again for the command. It has `--help-all`."""
     signature = inspect.signature(command, eval_str=True)
@@ -128,7 +140,9 @@ class Models(Bundle):
             "Attention of stock generate and of the vision tower, such as `sdpa`; decoding has its own.",
         ),
         _option("compile", Beforehand, "auto", "Loading", BEFOREHAND),
-        _option("threads", int, None, "Loading", "CPU threads (default: as PyTorch thinks best).", min=1),
+        _option(
+            "threads", int, None, "Loading", "CPU threads (default: as PyTorch thinks best).", min=1, max=MOST_THREADS
+        ),
         *(
             _option(f"{role}_{name}", kind, None, f"The {role} apart", help_text)
             for role in ("target", "draft") for name, (kind, help_text) in APART.items()
@@ -148,6 +162,15 @@ class Models(Bundle):
             from specvlm.comparing.compare import checked
 
             checked(arms, repeats, has_draft=self.have_draft)
+
+    def named(self, arms: str, repeats: int = 1) -> tuple[str, ...]:
+        """The arms in a text. Errors: as those of `require`; OptionError for a text without any."""
+        with waiting("Loading"):
+            from specvlm.comparing.compare import named
+
+            names = named(arms)
+        self.require(names, repeats)
+        return names
 
     def how(self) -> dict[str, Any]:
         """As `specvlm.load` is called; what is new there only if it was given, for runs that are to be gone on with."""
@@ -171,10 +194,7 @@ class Models(Bundle):
     def load(self, options: Options | None = None, feature_cache: FeatureCache | None = None) -> SpecVLM:
         """The models; and, if answers will be asked for with `options` that need it, what this machine is like."""
         outlook = replace(self.look(), feature_cache=feature_cache)
-        import torch
-
-        if self["threads"] is not None:
-            torch.set_num_threads(self["threads"])
+        use_threads(self["threads"])
         vlm = loaded(outlook)
         if options is not None and options.planned and vlm.draft is not None:
             with waiting("Measuring what forwards cost on this machine, once"):

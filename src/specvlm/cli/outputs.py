@@ -45,6 +45,16 @@ def require_folder(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> No
         raise OptionError(f"{what}: the folder {brief(path)} can't be written to: it is protected")
 
 
+def require_places(folder: Path, names: Iterable[str], what: str) -> None:
+    """Errors: OptionError if files of these names can't be written into a folder that is there."""
+    for name in names:
+        if os.path.lexists(folder / name):
+            there = folder / name
+            if there.is_symlink() or not there.is_file():
+                raise OptionError(f"{what}: {brief(there)} is in the way: it is no regular file")
+            require_file(there, what)
+
+
 def require_apart(folder: Path, names: Iterable[str], what: str, *, inputs: tuple[str, ...]) -> None:
     """Errors: OptionError if a file of one of these names in the folder is one of those that are read."""
     for name in names:

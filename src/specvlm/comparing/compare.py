@@ -14,7 +14,7 @@ from specvlm.comparing.record import Arm, document, fastest, record
 from specvlm.comparing.stock import cudnn_attends
 from specvlm.comparing.telling import told
 from specvlm.engine.stats import reset_peak_memory
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, brief
 from specvlm.watching.shared_reading import SharedReading
 
 ARMS = ("ar", "sd", "specvlm", "auto")
@@ -22,6 +22,8 @@ ARMS = ("ar", "sd", "specvlm", "auto")
 `specvlm.comparing.arms` has them all."""
 
 WARM_UP_TOKENS = 8
+MOST_REPEATS = 1000
+"""Of an arm: a median needs no more, and each takes as long as an answer."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def compare(
             f"the generation config has max_time={seconds}, which ends an answer by the clock: answers that differ in "
             "speed can't be compared; make it None"
         )
-    brief = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
+    shorter = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
     devices = vlm.pair.devices
     if whole_warm_up is None:
         whole_warm_up = any(device.type == "cuda" for device in devices)
@@ -106,7 +108,7 @@ def compare(
             for answer in attempt(arm, video, options):
                 first[arm] = answer
         else:
-            attempt(arm, video if warm_up is None else warm_up, brief)
+            attempt(arm, video if warm_up is None else warm_up, shorter)
 
     runs: dict[str, list[Generation]] = {arm: [] for arm in ways}
     for turn in range(repeats):
@@ -134,6 +136,18 @@ def checked(arms: Iterable[str], repeats: int = 1, *, has_draft: bool = True) ->
     for arm, way in ways.items():
         if way.needs_draft and not has_draft:
             raise OptionError(f"arm {arm!r} needs a draft model, and there is none: name one as `draft`")
-    if repeats < 1:
-        raise OptionError(f"repeats must be 1 or more, not {repeats}")
+    require_repeats(repeats)
     return ways
+
+
+def require_repeats(repeats: int) -> None:
+    """Errors: OptionError for so many runs of each arm as nobody wants."""
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise OptionError(f"repeats must be 1 or more, up to {MOST_REPEATS}, not {repeats}")
+
+
+def named(arms: str) -> tuple[str, ...]:
+    """The arms in a text, with commas between them. Errors: OptionError if there are none."""
+    if names := tuple(name.strip() for name in arms.split(",") if name.strip()):
+        return names
+    raise OptionError(f"arms: name at least one way to answer, such as {','.join(ARMS)}, not {brief(repr(arms))}")

@@ -21,6 +21,7 @@ from specvlm import pocket, video
 from specvlm.answering.options import Options
 from specvlm.bench.reading.films import FILMS, FPS, rendered
 from specvlm.bench.reading.readers import Reader, installed, reader_versions, straight
+from specvlm.comparing.compare import require_repeats
 from specvlm.engine.stats import timing_phases
 from specvlm.errors import OptionError, brief
 from specvlm.machine import machine, versions
@@ -47,8 +48,7 @@ class Setup:
         unknown = [name for name in self.films if name not in FILMS]
         if unknown or not self.films:
             raise OptionError(f"film must be one of {', '.join(map(repr, FILMS))}, not {brief(repr(unknown))}")
-        if self.repeats < 1:
-            raise OptionError(f"repeats must be 1 or more, not {self.repeats}")
+        require_repeats(self.repeats)
         if not 1 <= self.num_frames <= self.seconds * FPS:
             most = round(self.seconds * FPS)
             raise OptionError(f"film-frames must be from 1 to the {most} of {self.seconds:g} s, not {self.num_frames}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from specvlm.bench.growth import ROWS
 from specvlm.bench.steps import OURS, STOCK
 from specvlm.comparing.arms import find
@@ -249,7 +251,17 @@ SECTIONS: tuple[Section, ...] = (speeds, phases, limits, steps, growth)
 
 def stem(document: Document) -> str:
     """What a document's files are called, but for their endings."""
-    return f"{document['bench']['pair']}-{document['bench']['dtype']}"
+    return _stem(document["bench"]["pair"], document["bench"]["dtype"])
+
+
+def files_of(pair: str, dtype: torch.dtype) -> tuple[str, ...]:
+    """The names of a document's files, before there is a document."""
+    name = _stem(pair, str(dtype).removeprefix("torch."))
+    return f"{name}.json", f"{name}.png", f"{name}-dark.png"
+
+
+def _stem(pair: str, dtype: str) -> str:
+    return f"{pair}-{dtype}"
 
 
 def keep(document: Document, folder: Path, name: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 
-from specvlm.cli.options import Compile, Device, DeviceMap, Json, spread
-from specvlm.cli.outputs import require_file, require_folder
+from specvlm.cli.options import MOST_THREADS, Compile, Device, DeviceMap, Json, spread, use_threads
+from specvlm.cli.outputs import require_file, require_folder, require_places
 from specvlm.cli.progress import counting
 from specvlm.cli.repeating import command_line
 from specvlm.cli.screen import console, silence, waiting, warn, write_record
@@ -117,7 +117,9 @@ def bench(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads (default: as PyTorch thinks best).", min=1, rich_help_panel="Loading"),
+        typer.Option(
+            help="CPU threads (default: as PyTorch thinks best).", min=1, max=MOST_THREADS, rich_help_panel="Loading"
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a picture into this file (.png, .svg, .pdf).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with all tables and the picture.")] = None,
@@ -141,11 +143,9 @@ def bench(
         _read(film, film_seconds, film_frames, repeats, film_folder, out, json)
         return
     with waiting("Loading") as say:
-        import torch
-
         from specvlm import drawing
         from specvlm.bench.showing import plots, renderings
-        from specvlm.bench.showing.report import keep, stem
+        from specvlm.bench.showing.report import files_of, keep, stem
         from specvlm.bench.suite import run
         from specvlm.cli import tables
         from specvlm.evals.writing import write_whole
@@ -167,8 +167,8 @@ def bench(
             page = require_file(html, "html")
         if out:
             require_folder(out, "out")
-        if threads is not None:
-            torch.set_num_threads(threads)
+            require_places(out, files_of(setup.name, setup.torch_dtype), "out")
+        use_threads(threads)
         document = run(setup, say, counting("bench", "runs"))
     if out:
         keep(document, out, stem(document))
@@ -206,9 +206,12 @@ def _read(
         for each, name in ((folder, "film-folder"), (out, "out")):
             if each:
                 require_folder(each, name)
+        kept = f"reading-{num_frames}-frames"
+        if out:
+            require_places(out, [f"{kept}.json"], "out")
         document = run(setup, counting("bench", "films"))
     if out:
-        keep(document, out, f"reading-{num_frames}-frames")
+        keep(document, out, kept)
     if json:
         write_record(document)
     screen = console(stderr=json)
@@ -226,8 +229,9 @@ def _setup(
     share_reading: bool,
 ) -> Setup:
     from specvlm.bench.suite import Setup
+    from specvlm.comparing.compare import named
 
-    given: dict[str, Any] = as_given | ({"arms": tuple(_parts(arms))} if arms is not None else {})
+    given: dict[str, Any] = as_given | ({"arms": named(arms)} if arms is not None else {})
     return Setup(
         video_tokens=tuple(_numbers("video-tokens", video_tokens, int)),
         new_tokens=tuple(_numbers("new-tokens", new_tokens, int)),

@@ -15,7 +15,7 @@ import typer
 
 from specvlm.cli.commands.generate import decode, tell
 from specvlm.cli.ending import code_and_line
-from specvlm.cli.inputs import look_at
+from specvlm.cli.inputs import look_at, standard_input, typed_lines
 from specvlm.cli.options import Answer, Models, spread
 from specvlm.cli.screen import console, note, waiting, warn
 from specvlm.errors import OptionError, SpecVLMError, brief
@@ -66,7 +66,7 @@ def chat(
     look_at(video, options)
     talk = _Talk(models.load(options), options)
     talk.watch(video)
-    on_terminal = sys.stdin.isatty()
+    on_terminal = standard_input().isatty()
     if on_terminal:
         note(f"Ask about {talk.name}. /help says what else can be typed.")
     for line in _typed() if on_terminal else _echoed():
@@ -236,7 +236,7 @@ def _line() -> str:
 def _echoed() -> Iterator[str]:
     """Lines that nobody types, with the questions among them shown above their answers."""
     first = True
-    for line in map(str.strip, sys.stdin):
+    for line in map(str.strip, typed_lines()):
         if line and not line.startswith("/"):
             print("" if first else "\n", f"{PROMPT}{line}", sep="", flush=True)
             first = False

@@ -45,10 +45,9 @@ def compare(
       specvlm compare film.mp4 "Describe the video in detail." --repeats 3
     """
     options = answer.options()
-    names = [name.strip() for name in arms.split(",") if name.strip()]
+    names = models.named(arms, repeats)
     source = opened(video)
     look_at(source, options, question)
-    models.require(names, repeats)
     from specvlm.comparing.arms import planned
 
     vlm = models.load(planned(names, options))

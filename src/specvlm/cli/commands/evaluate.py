@@ -112,8 +112,7 @@ def evaluate(
 
         silence()
         options = answer.options()
-        names = tuple(name.strip() for name in arms.split(",") if name.strip())
-        models.require(names)
+        names = models.named(arms)
         load = partial(models.load, planned(names, options), features.cache())
         experiment = Experiment(
             task=task,

@@ -1,7 +1,7 @@
 """A thousand inputs that nobody should have given, each to a command in a process of its own: `make fuzz`.
 
-Ended at any time and started again, it goes on. Exits with 1 if a case ended in a traceback, beyond its bounds, silently
-wrong or in any other way than was promised, and says how to repeat it alone.
+Ended at any time and started again, it goes on. Exits with 1 if a case ended in a traceback, beyond its bounds,
+silently wrong or in any other way than was promised, and says how to repeat it alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="where it notes what is finished")
     parser.add_argument("--kind", help="only cases of this kind")
-    parser.add_argument("--only", metavar="NAME", help="only this case, with all that it says; it is tried, finished or not")
+    parser.add_argument(
+        "--only", metavar="NAME", help="only this case, with all that it says; it is tried, finished or not"
+    )
     parser.add_argument("--page", type=Path, help="put the table into this page, between its comments")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="specvlm-fuzz-") as work:

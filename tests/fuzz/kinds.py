@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fuzz import options
+from fuzz import api, data, options, questions
 from fuzz.case import Generator
 
 KINDS: dict[str, Generator] = {
     "options": options.cases,
+    "questions": questions.cases,
+    "data": data.cases,
+    "python": api.cases,
 }

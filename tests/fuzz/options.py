@@ -34,14 +34,45 @@ PRUNERS = (
     *("random(seed=-1)", "random(seed=1e400)", f"random(seed={HUGE})", "window(width=0)", "__import__('os')"),
     *("frames(frames(frames()))", "uniform(x=[1])", "guided_focus(temperature=nan)", "similarity(size=-3)"),
 )
-ARMS = ("", ",", "ar", "ar,ar", "loop", "nonsense", "specvlm@2", "specvlm@nan", "specvlm@", "ar@0.5", "@", "chain,", "ar;sd")
+ARMS = (
+    "",
+    ",",
+    "ar",
+    "ar,ar",
+    "loop",
+    "nonsense",
+    "specvlm@2",
+    "specvlm@nan",
+    "specvlm@",
+    "ar@0.5",
+    "@",
+    "chain,",
+    "ar;sd",
+)
 LISTS = ("", ",", "0", "-1", "nan", "0.5,", "1,2,x", HUGE, "0.5;0.9", "1e400", "٣")
 BY_NAME = {"tree": TREES, "pruner": PRUNERS, "arms": ARMS, "pruners": (*PRUNERS, "frames,nonsense"), "trees": TREES[:8]}
 BY_NAME |= dict.fromkeys(("ratios", "video_tokens", "new_tokens", "cached", "frames"), LISTS)
 
 SAME = frozenset(
-    "pruner pruning_ratio positions vision prune_images self_scope tree depth num_nodes width rounds strict "
-    "prefill_chunk threads seed stats compile".split()
+    [
+        "pruner",
+        "pruning_ratio",
+        "positions",
+        "vision",
+        "prune_images",
+        "self_scope",
+        "tree",
+        "depth",
+        "num_nodes",
+        "width",
+        "rounds",
+        "strict",
+        "prefill_chunk",
+        "threads",
+        "seed",
+        "stats",
+        "compile",
+    ]
 )
 """Options that change nothing about a greedy answer."""
 
@@ -135,7 +166,9 @@ def _commands() -> dict[str, Callable[..., None]]:
 
 def _kind(hint: Any) -> Any:
     """A list is given as what it is of, and a path as a text."""
-    parts = [hint] if get_origin(hint) is Literal else [each for each in get_args(hint) if each is not NoneType] or [hint]
+    parts = (
+        [hint] if get_origin(hint) is Literal else [each for each in get_args(hint) if each is not NoneType] or [hint]
+    )
     kind = get_origin(parts[0]) or parts[0]
     return kind if kind in (int, float, bool, Literal) else str
 

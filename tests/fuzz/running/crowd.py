@@ -26,7 +26,7 @@ PAUSE = 0.02
 
 def in_turn(kinds: dict[str, Generator], seed: int) -> Iterator[Named]:
     """One of each kind in turn, until all are at their end."""
-    turns = zip_longest(*(zip(repeat(kind), made(seed)) for kind, made in kinds.items()))  # noqa: B905  # no end
+    turns = zip_longest(*(zip(repeat(kind), made(seed)) for kind, made in kinds.items()))  # no end
     return (each for turn in turns for each in turn if each is not None)
 
 
@@ -73,6 +73,7 @@ def tried(
     finally:
         for _, trial in running.values():
             trial.end()
+            remove(trial.place)
 
 
 def finished(kind: str, trial: Trial, attempt: Attempt, bounds: Bounds) -> Finished:

@@ -23,7 +23,10 @@ def table(finished: Iterable[Finished]) -> str:
     found: dict[str, list[Finished]] = {}
     for each in finished:
         found.setdefault(each.kind, []).append(each)
-    rows = ["| kind | inputs | " + " | ".join(COLUMNS) + " | slowest | largest |", "|---|" + "---:|" * (len(COLUMNS) + 3)]
+    rows = [
+        "| kind | inputs | " + " | ".join(COLUMNS) + " | slowest | largest |",
+        "|---|" + "---:|" * (len(COLUMNS) + 3),
+    ]
     rows += [_row(kind, of) for kind, of in sorted(found.items())]
     return "\n".join([*rows, _row("**all**", [each for of in found.values() for each in of])])
 

@@ -39,7 +39,7 @@ lint  := $(VENV)/.lint
 pytest := OMP_NUM_THREADS=1 $(bin)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test parity compat serve-load clients lmms-eval lint format lock pocket pocket-eval vision kernels pictures bench \
+.PHONY: help install demo test parity compat serve-load clients lmms-eval lint format lock pocket pocket-eval vision kernels fuzz soak pictures bench \
 	bench-quick bench-gpu clean
 
 help: ## list these targets
@@ -98,6 +98,12 @@ vision: $(core) ## what it brings to share or to spare the draft's vision: the t
 
 kernels: $(tests) ## what the compiler makes of the CUDA kernels, without a GPU: the table of docs/kernels.md
 	$(bin)/python -m specvlm.engine.kernels.tree_compiled --page docs/kernels.md $(ARGS)
+
+fuzz: $(tests) ## a thousand inputs that nobody should have given, in minutes: docs/reliability.md (ARGS="--only NAME")
+	@PYTHONPATH=tests $(bin)/python -m fuzz $(ARGS)
+
+soak: $(tests) ## what a process keeps that answers all day: memory, files and threads
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(bin)/python -m fuzz.soak $(ARGS)
 
 pictures: $(tests) ## the race of the README, all plots, and screenshots of all pages; wants Chromium (ARGS="--chrome google-chrome")
 	$(bin)/python -m specvlm.bench.showing.pictures $(ARGS)

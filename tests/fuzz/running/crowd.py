@@ -20,6 +20,9 @@ Named = tuple[str, Case]
 EVERY = 50
 """One case of so many is run by the program itself, from cold."""
 
+LONGEST_WORD = 2**15
+"""Characters of a word of a command line that every system takes."""
+
 PAUSE = 0.02
 """Seconds between two looks at what runs."""
 
@@ -39,9 +42,11 @@ def chosen(kinds: dict[str, Generator], seed: int, number: int) -> list[Named]:
     return cases
 
 
-def starts_cold(name: str, seed: int) -> bool:
-    """Whether this case is one of those that are run from cold: drawn, and the same whatever was run before."""
-    return random.Random(f"{seed} {name}").randrange(EVERY) == 0
+def starts_cold(case: Case, seed: int) -> bool:
+    """Whether this case is one of those that are run from cold: drawn, and the same whatever was run before. The system
+    takes no longer words on a command line."""
+    drawn = random.Random(f"{seed} {case.name}").randrange(EVERY) == 0
+    return drawn and not case.python and max(map(len, case.argv), default=0) < LONGEST_WORD
 
 
 def tried(
@@ -59,7 +64,7 @@ def tried(
         while True:
             free = (slot for slot in range(jobs) if slot not in running)
             for slot, (kind, case) in zip(free, waiting):  # noqa: B905  # whichever is at its end first
-                cold = starts_cold(case.name, seed) and not case.python
+                cold = starts_cold(case, seed)
                 running[slot] = kind, Trial(case, work / str(slot), bounds, cold=cold)
             if not running:
                 return

@@ -194,9 +194,9 @@ def _try(case: Case, place: Path, folder: Path, *, cold: bool) -> int:
 
 
 def _run(case: Case) -> None:
-    from specvlm.cli import main
-
     if not case.python:
+        from specvlm.cli import main
+
         main()
         return
     try:

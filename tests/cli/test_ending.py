@@ -114,12 +114,45 @@ def test_a_reader_that_goes_away_is_no_answer_that_differs(arguments: tuple[str,
     assert (process.returncode, process.stderr) == (141, "")
 
 
-def program(*arguments: str | bytes, stdout: int = subprocess.PIPE, **environment: str) -> subprocess.CompletedProcess:
+@pytest.mark.parametrize("arguments", [("pruners", "--json"), ("--help",)])
+def test_a_full_standard_output_is_one_line(arguments: tuple[str, ...]):
+    """And the interpreter, which tries once more at its end, has nothing to add."""
+    with Path("/dev/full").open("wb") as full:
+        process = program(*arguments, stdout=full.fileno())
+    assert (process.returncode, process.stderr) == (2, "error: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "told"),
+    [(">&-", 2, "error: standard output is closed: there is nowhere to write an answer to\n"), ("2>&-", 0, "")],
+)
+def test_a_stream_that_the_shell_has_closed(closed: str, code: int, told: str):
+    command = f'"$0" -m specvlm pruners --json {closed}'
+    process = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (code, told)
+    assert (process.stdout != "") == (code == 0)
+
+
+def test_an_error_that_nobody_can_hear_keeps_its_code():
+    with Path("/dev/full").open("wb") as full:
+        process = program("generate", "/no/such/film.mp4", "what?", stderr=full.fileno())
+    assert (process.returncode, process.stdout) == (2, "")
+
+
+def program(
+    *arguments: str | bytes, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "specvlm", *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
 

@@ -297,8 +297,6 @@ def test_a_config_of_something_else_is_no_runs(tmp_path: Path) -> None:
             read_run(tmp_path)
         with pytest.raises(OptionError, match="no folder of a run"), open_run(tmp_path, ASKED, SESSION):
             pass
-    (tmp_path / "config.json").write_text(
-        json.dumps({"asked": {"task": {"name": "gone"}, "settings": []}, "sessions": []})
-    )
+    (tmp_path / "config.json").write_text(json.dumps({"asked": ASKED | {"task": {"name": "gone"}}, "sessions": []}))
     with pytest.raises(OptionError, match="gone"):
         metrics_of(read_run(tmp_path))

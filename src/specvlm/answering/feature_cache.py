@@ -18,6 +18,7 @@ from specvlm.families.kept.circumstances import of_preparing
 from specvlm.prompts.album import Album, Late, LateInputs
 from specvlm.prompts.disk import Disk, UnbelievableError, key
 from specvlm.prompts.prompt import Prompt
+from specvlm.video.files.addresses import at_home
 from specvlm.video.identity import content, identity
 
 CHOOSING = ("num_frames", "fps", "source_fps", "min_pixels", "max_pixels", "total_pixels")
@@ -68,7 +69,7 @@ class FeatureCache:
     def __post_init__(self) -> None:
         if not self.max_gb > 0:
             raise OptionError(f"a feature cache must have room for more than {self.max_gb:g} GB")
-        folder = Path(self.folder).expanduser()
+        folder = at_home(self.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

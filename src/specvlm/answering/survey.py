@@ -159,7 +159,12 @@ def _find(
 
 
 def _weight(found: Found | Literal["self"] | None) -> Weight | None:
-    return weigh(found) if isinstance(found, Checkpoint) else None
+    if not isinstance(found, Checkpoint):
+        return None
+    weight = weigh(found)
+    if weight is None:
+        found.require_buildable()
+    return weight
 
 
 def _placed(

@@ -21,7 +21,7 @@ from specvlm.cli.commands.pruners import pruners
 from specvlm.cli.commands.report import report
 from specvlm.cli.commands.serve import serve
 from specvlm.cli.commands.sweep import sweep
-from specvlm.cli.ending import ending
+from specvlm.cli.ending import ending, stand_in_for_closed_streams
 from specvlm.cli.help import Command, Commands
 from specvlm.cli.repeating import remember
 
@@ -78,5 +78,6 @@ def _specvlm(
 
 def main() -> None:
     """The command `specvlm`; `specvlm.cli.ending` says what its exit codes mean."""
+    stand_in_for_closed_streams()
     os.environ.setdefault("TORCH_LOGS", "-all")  # errors alone: torch, imported later, warns of what others do with it
     app(prog_name="specvlm")

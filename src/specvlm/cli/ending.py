@@ -46,7 +46,7 @@ def ending(*, debug: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         if _is_misuse(error):
-            print(f"error: {brief(_misuse(error), MISUSE)}", file=sys.stderr)
+            _say(brief(_misuse(error), MISUSE))
             raise typer.Exit(REFUSED) from None
         if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # what typer itself ends with
             raise
@@ -55,8 +55,48 @@ def ending(*, debug: bool = False) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         code, line = code_and_line(error)
-        print(f"error: {brief(line, LINE)}", file=sys.stderr)
+        _say(brief(line, LINE))
+        _let_go()
         raise typer.Exit(code) from None
+
+
+def stand_in_for_closed_streams() -> None:
+    """What a shell has closed (`>&-`) would be opened again as the next file, and be written into.
+
+    Nothing is said by a command that nobody can hear; one that can't answer is refused.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            if name == "stdout":
+                _say("standard output is closed: there is nowhere to write an answer to")
+                sys.exit(REFUSED)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def _say(line: str) -> None:
+    """The line about what went wrong, if there is anywhere to write it to."""
+    with suppress(OSError, AttributeError):
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+
+def _let_go() -> None:
+    """Of what can't be written to, a full disk or device: the interpreter would try again at its end, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError):
+                _redirect(stream)
+
+
+def _redirect(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _is_misuse(error: Any) -> bool:
@@ -79,9 +119,27 @@ def code_and_line(error: Exception) -> tuple[int, str]:
     if isinstance(error, SpecVLMError):
         return REFUSED, str(error)
     if isinstance(error, OSError) and error.strerror:
-        name = "" if error.filename is None else f"{brief(os.fsdecode(error.filename))}: "
+        name = _file_of(error)
         return REFUSED, f"{name}{error.strerror}"
     return BUG, f"{told(error)} (which should not happen; `specvlm --debug ...` shows where it did)"
+
+
+def _file_of(error: OSError) -> str:
+    """What an error of the system is about; of a stream it doesn't say so."""
+    if error.filename is not None:
+        named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
+        return f"{brief(named)}: "
+    return "standard output: " if _is_full(sys.stdout) else ""
+
+
+def _is_full(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    except (ValueError, AttributeError):
+        return False
+    return False
 
 
 def _escape_what_has_no_code() -> None:
@@ -95,9 +153,7 @@ def _nobody_reads() -> bool:
     """Whether our own output is what is closed; then nothing more is written to it, at the very end either."""
     closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
     for stream in closed:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        _redirect(stream)
     return bool(closed)
 
 

@@ -16,7 +16,10 @@ def require_file(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> Path
     Errors: OptionError if it can't be written there, if anything but a file is there (a device, a pipe), or if it is,
     or lies in, one of those that are read.
     """
-    path = Path(os.path.realpath(path.expanduser()))
+    with waiting("Loading"):
+        from specvlm.video.files.addresses import at_home  # behind PyTorch, which the help doesn't wait for
+
+    path = Path(os.path.realpath(at_home(path)))
     if path.is_dir():
         raise OptionError(f"{what}: {brief(path)} is a folder: name a file")
     if not path.parent.is_dir():

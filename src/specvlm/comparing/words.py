@@ -23,6 +23,6 @@ WORDS = {
 def words(name: str) -> str:
     """An arm in words, with its ratio if it carries one; what is no arm, as it is."""
     base, _, ratio = name.partition("@")
-    if base not in WORDS:
+    if base not in WORDS or not (ratio == "" or ratio.replace(".", "", 1).isdecimal()):
         return name
     return WORDS[base] + (f", {100 * float(ratio):g} % pruned" if ratio else "")

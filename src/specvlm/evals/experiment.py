@@ -18,12 +18,11 @@ from specvlm.evals.reporting.metrics import metrics_of
 from specvlm.evals.reporting.report import report_html
 from specvlm.evals.run_folder import METRICS, REPORT, Run, open_run
 from specvlm.evals.runner import Engine, pending, run
+from specvlm.evals.schema import FORMAT
 from specvlm.evals.settings import Setting
 from specvlm.evals.tasks import TASKS, Task, make_task
 from specvlm.machine import machine, versions
-
-FORMAT = 1
-"""Of the files in a run's folder."""
+from specvlm.video.files.addresses import at_home
 
 
 @final
@@ -77,16 +76,18 @@ class Experiment:
         end, its metrics and its report are written anew.
 
         `on_begin` is told how many records are missing, at the most; `on_record`, each that is made; `on_note`, in a
-        line each, what of the data was passed over, and why there is no report.
+        line each, what of the data was passed over, which records can't be read, and why there is no report.
         Errors: OptionError.
         """
-        out = Path(out).expanduser()
+        out = at_home(out)
         task = self.task_in(out)
         with open_run(out, self.asked(), session(), self.grows()) as folder:
             samples = task.samples(self.num_samples, self.order_seed)
             require_unchanged(samples, folder.records, self.num_samples)
             if note := task.passed_over():
                 on_note(note)
+            for line in folder.as_run().notes:
+                on_note(line)
             jobs = pending(samples, self.settings, folder.records, retry_broken=retry_broken)
             on_begin(sum(len(job.arms) if job.sample.problem is None else 1 for job in jobs))
             run(folder, task, samples, jobs, engine, on_record=on_record)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, final
 from specvlm.comparing.telling import told
 from specvlm.errors import OptionError, brief
 from specvlm.evals.decoding import encoding_of, text_of, wanted
+from specvlm.video.files.addresses import at_home
 from specvlm.video.files.kernel import of_the_kernel
 
 QUOTED = 80
@@ -64,7 +65,7 @@ class Row:
 
 
 def is_local(data: str) -> bool:
-    return Path(data).expanduser().exists()
+    return at_home(data).exists()
 
 
 def read_rows(data: str, patterns: Sequence[str], *, subset: str = "", split: str = "test") -> Iterator[Row]:
@@ -75,7 +76,7 @@ def read_rows(data: str, patterns: Sequence[str], *, subset: str = "", split: st
     there is nothing to read.
     """
     if is_local(data):
-        folder = Path(data).expanduser()
+        folder = at_home(data)
         files = next((found for pattern in patterns if (found := sorted(folder.glob(pattern)))), [])
         if not files:
             raise OptionError(f"data: {data} has no file {' or '.join(patterns)}")

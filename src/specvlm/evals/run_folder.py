@@ -4,6 +4,9 @@ config.json     what was asked, and every time that it was worked at: when, on w
 results.jsonl   one record an answer, written as it is made
 metrics.json    what follows from the records
 report.html     the same for people
+
+What the first two hold is checked as it is read (`schema`). A record that can't be read is told, counted and left where
+it is, and what it was of is done again.
 """
 
 from __future__ import annotations
@@ -11,17 +14,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 from specvlm.errors import OptionError, brief
+from specvlm.evals.schema import Arms, wrong_config, wrong_record
 from specvlm.evals.writing import ESCAPED, OPENED, inside, require_regular, write_whole
+from specvlm.video.files.addresses import at_home
 
 CONFIG, RESULTS, METRICS, REPORT, LOCK = "config.json", "results.jsonl", "metrics.json", "report.html", ".lock"
 
 Record = dict[str, Any]
+
+NAMED = 5
+"""Records that can't be read and are told one by one."""
+
+BEGINS = b'{"'
+"""How a record begins, and so what a kill leaves of one; anything else at the end of a file is somebody's."""
 
 
 @final
@@ -32,11 +44,20 @@ class Run:
     path: Path
     config: dict[str, Any]
     records: list[Record]
+    unreadable: tuple[str, ...] = ()
+    """The other lines of its records, each by its place and what is wrong with it."""
 
     @property
     def name(self) -> str:
         """What its folder is called."""
         return self.path.resolve().name
+
+    @property
+    def notes(self) -> list[str]:
+        """What is told of the lines that can't be read, a line each; of many, how many more there are."""
+        more = len(self.unreadable) - NAMED
+        rest = [f"{brief(self.path / RESULTS)}: {more} more lines can't be read"] if more > 0 else []
+        return [*self.unreadable[:NAMED], *rest]
 
 
 def read_run(path: Path | str) -> Run:
@@ -48,13 +69,14 @@ def read_run(path: Path | str) -> Run:
     results = path / RESULTS
     if results.exists() and not results.is_file():
         raise OptionError(f"{brief(results)} is no regular file, and can't be read as the records of a run")
-    return Run(path, config, _records(results, results.read_bytes())[0] if results.exists() else [])
+    found = _read(results, results.read_bytes() if results.exists() else b"", _arms(config))
+    return Run(path, config, found.records, tuple(found.unreadable))
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
+    """Whether a folder holds a run, finished or not, be it damaged."""
     try:
-        return (path / CONFIG).is_file() and bool(_config(path))
+        return (path / CONFIG).is_file() and _is_of_a_run(_json(path / CONFIG))
     except (OSError, OptionError):
         return False
 
@@ -63,9 +85,10 @@ def is_run(path: Path) -> bool:
 class RunFolder:
     """A run that is being worked at, by this process alone."""
 
-    def __init__(self, path: Path, results: BinaryIO, records: list[Record]) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], results: FileIO, found: _Found) -> None:
         """For `open_run`."""
-        self.path, self._results, self._records = path, results, records
+        self.path, self._config, self._results = path, config, results
+        self._records, self._unreadable = found.records, tuple(found.unreadable)
         self._size = os.fstat(results.fileno()).st_size
 
     @property
@@ -76,16 +99,23 @@ class RunFolder:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write a record; when this returns, it is on the disk, in the file of that name.
 
-        Errors: ValueError, TypeError for what JSON can't hold; OptionError if the file was taken away or changed.
+        Errors: ValueError, TypeError for what JSON can't hold, or what could not be read again; OptionError if the file
+        was taken away or changed; OSError with the file's name if the system won't have it: then nothing is written.
         """
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        if (wrong := wrong_record(written := json.loads(line), _arms(self._config))) is not None:
+            raise ValueError(wrong)
         content = line.encode(errors=ESCAPED) + b"\n"
-        self._results.write(content)
-        self._results.flush()
-        os.fsync(self._results.fileno())
+        try:
+            _write(self._results, content)
+            os.fsync(self._results.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._results.truncate(self._size)
+            raise OSError(error.errno, error.strerror, str(self.path / RESULTS)) from error
         self._size += len(content)
         self.require_whole()
-        self._records.append(json.loads(line))
+        self._records.append(written)
 
     def require_whole(self) -> None:
         """Errors: OptionError if the records on the disk aren't those that were written: nobody else writes there."""
@@ -111,7 +141,7 @@ class RunFolder:
     def as_run(self) -> Run:
         """Errors: OptionError if what was recorded is no longer on the disk."""
         self.require_whole()
-        return Run(self.path, _json(self.path / CONFIG), self._records)
+        return Run(self.path, self._config, self._records, self._unreadable)
 
 
 @contextmanager
@@ -122,12 +152,12 @@ def open_run(
 
     `asked` has to be what the run was begun with, but for the numbers in `grows`, which may be greater: then that is
     what the run was asked from now on. They are named by their paths, each with what None stands for. `session` (time,
-    machine, versions) may differ, and is added. A last line that a kill cut off is removed. Errors: OptionError for a
+    machine, versions) may differ, and is added. A last record that a kill cut off is removed. Errors: OptionError for a
     folder of something else, of a run that was asked something else (the first difference is named) or for more, or
     that another process works at.
     """
     grows = grows or {}
-    path = Path(path).expanduser()
+    path = at_home(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,7 +177,7 @@ def open_run(
         config["sessions"].append(dict(session))
         write_whole(path / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         with _opened(path / RESULTS) as file:
-            yield RunFolder(path, file, _mend(path / RESULTS, file))
+            yield RunFolder(path, config, file, _mend(path / RESULTS, file, _arms(config)))
 
 
 @contextmanager
@@ -168,44 +198,62 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _opened(results: Path) -> BinaryIO:
+def _write(file: FileIO, content: bytes) -> None:
+    """All of it: a disk that fills up takes a part, and says so at the next one."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _opened(results: Path) -> FileIO:
     """The file of records, to read and to append to. Errors: OptionError if it has another name elsewhere."""
-    file = os.fdopen(os.open(results, os.O_RDWR | os.O_CREAT | os.O_APPEND | OPENED, 0o666), "r+b")
+    file = FileIO(os.open(results, os.O_RDWR | os.O_CREAT | os.O_APPEND | OPENED, 0o666), "r+")
     if os.fstat(file.fileno()).st_nlink > 1:
         file.close()
         raise OptionError(f"out: {brief(results)} is one file with another (a hard link): put a copy in its place")
     return file
 
 
-def _mend(results: Path, file: BinaryIO) -> list[Record]:
-    """The records of a file that may have been cut short; what is no whole record at its end is cut off."""
-    content = file.read()
-    records, end = _records(results, content)
-    if end < len(content):
-        file.truncate(end)
+@dataclass(frozen=True)
+class _Found:
+    """What a file of records holds: the records, what is told of the other lines, and where a cut record begins."""
+
+    records: list[Record]
+    unreadable: list[str]
+    end: int
+
+
+def _mend(results: Path, file: FileIO, arms: Arms) -> _Found:
+    """What a file holds that may have been cut short; a record that was cut is cut off."""
+    content = file.readall()
+    found = _read(results, content, arms)
+    if found.end < len(content):
+        file.truncate(found.end)
         os.fsync(file.fileno())
     elif content and not content.endswith(b"\n"):  # whole but for its end of line: nothing is done twice
-        file.write(b"\n")
-        file.flush()
-    return records
+        _write(file, b"\n")
+    return found
 
 
-def _records(results: Path, content: bytes) -> tuple[list[Record], int]:
-    """The whole records, and where they end. Errors: OptionError if what can't be read isn't the last line."""
-    records: list[Record] = []
-    end = 0
+def _read(results: Path, content: bytes, arms: Arms) -> _Found:
+    """Line by line: what can't be read spoils nothing but itself."""
+    found = _Found([], [], len(content))
     for number, line in enumerate(content.splitlines(keepends=True), 1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("it should be an object")
         except (ValueError, RecursionError) as error:
-            if end + len(line) == len(content):
-                break
-            raise OptionError(f"{results}, line {number}: no record of a run: {error}") from None
-        records.append(record)
-        end += len(line)
-    return records, end
+            if line.startswith(BEGINS) and not line.endswith((b"\n", b"\r")):
+                return replace(found, end=len(content) - len(line))
+            wrong = f"no JSON: {error}"
+        else:
+            wrong = wrong_record(record, arms)
+            if wrong is None:
+                found.records.append(record)
+        if wrong is not None:
+            found.unreadable.append(f"{brief(results)}, line {number}: no record of this run: {brief(wrong)}")
+    return found
 
 
 def _json(path: Path) -> Any:
@@ -218,10 +266,19 @@ def _json(path: Path) -> Any:
 def _config(path: Path) -> dict[str, Any]:
     """The config of a run, and not of anything else that keeps a file of that name, as checkpoints do."""
     config = _json(path / CONFIG)
-    asked, sessions = (config.get("asked"), config.get("sessions")) if isinstance(config, dict) else (None, None)
-    if not isinstance(asked, dict) or not isinstance(sessions, list):
+    if not _is_of_a_run(config):
         raise OptionError(f"{path} is no folder of a run: its {CONFIG} has no 'asked' and 'sessions' of one")
+    if (wrong := wrong_config(config)) is not None:
+        raise OptionError(f"{path / CONFIG} can't be read as the config of a run: {wrong}")
     return config
+
+
+def _is_of_a_run(config: Any) -> bool:
+    return isinstance(config, dict) and isinstance(config.get("asked"), dict) and "sessions" in config
+
+
+def _arms(config: Mapping[str, Any]) -> Arms:
+    return {setting["name"]: setting["arms"] for setting in config["asked"]["settings"]}
 
 
 def _difference(there: Any, now: Any, grows: Mapping[str, float], name: str = "") -> str | None:

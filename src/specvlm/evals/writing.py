@@ -21,19 +21,24 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     A file that was there keeps its mode. What is no letter (a byte of a file's name that is no UTF-8) is escaped as
     JSON does it, and comes back from JSON. Errors: OptionError if a link, a device or anything else that is no file
-    stands there; OSError.
+    stands there; OSError with the file's name if the system won't have it, and then the old file is as it was.
     """
     there = require_regular(path)
     beside = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):  # of a kill, or a link that somebody laid
         beside.unlink()
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPENED, 0o666), "wb") as file:
-        if there is not None:
-            beside.chmod(stat.S_IMODE(there.st_mode))
-        file.write(content.encode(errors=ESCAPED) if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPENED, 0o666), "wb") as file:
+            if there is not None:
+                beside.chmod(stat.S_IMODE(there.st_mode))
+            file.write(content.encode(errors=ESCAPED) if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:  # of a full disk it doesn't say which file, and half of one is of no use
+        with suppress(OSError):
+            beside.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def require_regular(path: Path) -> os.stat_result | None:

@@ -299,6 +299,11 @@ class Family(abc.ABC):
             inputs = unfilled(inputs, pinned=any(device.type == "cuda" for device in self.devices))
         except ValueError as error:  # a picture that is 200 times as wide as high, say
             raise OptionError(f"the processor of {self.name} refuses this prompt: {brief(error, 500)}") from error
+        except (TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+            said = f"{type(error).__name__}: {brief(error, 500)}"
+            raise ModelError(
+                f"the processor of {self.name} fails at this prompt, its files are damaged: {said}"
+            ) from error
         return replace(self.prompt_from_inputs(inputs), text=text)
 
     @property
@@ -325,7 +330,11 @@ class Family(abc.ABC):
         spoken[0]["content"][:0] = parts(lead, num_videos, num_images)
         # An empty system prompt is one: many templates put a default where there is none.
         before = [] if system is None else [_message("system", system)]
-        return self.processor.apply_chat_template(before + spoken, add_generation_prompt=True)
+        try:
+            return self.processor.apply_chat_template(before + spoken, add_generation_prompt=True)
+        except Exception as error:  # a template is code, and may end in any way
+            said = brief(error, 500) or type(error).__name__
+            raise ModelError(f"{self.name}: its chat template can't put this question: {said}") from error
 
     def _around(self, text: str) -> Around:
         """The tokens of what stands around the place-holders of a text that has some."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     PROCESSOR_MAPPING,
@@ -29,8 +29,16 @@ from specvlm.families.checkpoints.adapters import (
     names_processor,
     without_adapter,
 )
+from specvlm.families.checkpoints.blaming import (
+    blaming,
+    config_file,
+    require_sound,
+    wrong_of_model,
+    wrong_of_processor,
+)
 from specvlm.families.checkpoints.hub import reached
 from specvlm.families.checkpoints.keywords import Keywords
+from specvlm.families.checkpoints.processing import wrong_field
 from specvlm.families.checks.model_objects import refuse_unless_followed, unwrapped
 from specvlm.families.checks.weights import wrong_weights
 from specvlm.families.grids.glm4v import Glm4v
@@ -95,12 +103,22 @@ class Checkpoint:
         if not name:
             raise ModelError("a model must be a path, a Hub id, 'pocket' or a model object, not ''")
         how = replace(how, hub=reached(name, how.hub))
+        require_sound(name, how.hub)
         adapted = base_of_adapter(name, how.hub)
         if adapted is not None and adapted != name:
             how = replace(how, hub=reached(adapted, how.hub))
-        config = _load(AutoConfig, adapted or name, **how.hub)
+            require_sound(adapted, how.hub)
+        config = _load(AutoConfig, adapted or name, config_file, **how.hub)
         family = family_of(config.model_type, name)
-        return cls(name, family, config, adapted, how.settled(config))
+        with blaming(adapted or name, config_file):
+            how = how.settled(config)
+            how.dtype_of(config)
+        return cls(name, family, config, adapted, how)
+
+    def require_buildable(self) -> None:
+        """Errors: ModelError for a config of which no model can be made."""
+        with blaming(self.adapted or self.name, config_file):
+            _of_shapes(self.config, trusts=self.how.trusts)
 
     def load(self, processor: ProcessorMixin | None = None) -> Family:
         """Errors: ModelError."""
@@ -112,8 +130,8 @@ class Checkpoint:
             # memory.
             quantised = getattr(self.config, "quantization_config", None) or weights.get("quantization_config")
             shapes = {} if quantised else {"device_map": "meta"}
-            _load_model(adapted, **hub | weights | shapes, **without_adapter(hub, **NOWHERE))
-        model = _load_model(self.name, **hub | weights)
+            _load_model(adapted, self.config, **hub | weights | shapes, **without_adapter(hub, **NOWHERE))
+        model = _load_model(self.name, self.config, **hub | weights)
         if self.how.trusts:
             refuse_unless_followed(model, self.name)  # its class may be somebody's own
         if processor is None:
@@ -192,35 +210,59 @@ def name_of(model: PreTrainedModel) -> str:
     return model.name_or_path or type(model).__name__
 
 
-def _load_model(name: str, **kwargs: Any) -> PreTrainedModel:
+def _load_model(name: str, config: PreTrainedConfig, **kwargs: Any) -> PreTrainedModel:
     """Errors: ModelError, also for weights that are missing, too many, or of another size."""
     # Sizes are complained about below, by name: transformers' own error has none.
     model, info = _load(
-        AutoModelForImageTextToText, name, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        AutoModelForImageTextToText,
+        name,
+        wrong_of_model(name, kwargs, lambda: _of_shapes(config)),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **kwargs,
     )
     if (wrong := wrong_weights(info, model)) is not None:
         raise ModelError(f"can't load {brief(name)} as a checkpoint: {wrong}")
     return model
 
 
+def _of_shapes(config: PreTrainedConfig, *, trusts: bool = False) -> PreTrainedModel:
+    """Without memory for its weights."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(copy.deepcopy(config), trust_remote_code=trusts)
+
+
 def _load_processor(name: str, config: PreTrainedConfig, hub: Mapping[str, Any]) -> ProcessorMixin:
     """The processor that a checkpoint names or, where it names none, the one that goes with its kind of model.
 
     AutoProcessor would find the same one. Found here, it is asked by ourselves to run no code that a checkpoint brings.
+    Errors: ModelError, also for one that can't prepare videos.
     """
     named = names_processor(name, hub) or getattr(config, "processor_class", None) is not None
     by_kind = not named and type(config) in PROCESSOR_MAPPING
-    return _load(PROCESSOR_MAPPING[type(config)] if by_kind else AutoProcessor, name, **hub)
+    loader, find = PROCESSOR_MAPPING[type(config)] if by_kind else AutoProcessor, wrong_of_processor(name, hub)
+    processor = _load(loader, name, find, **hub)
+    for part in ("tokenizer", "video_processor"):
+        if not hasattr(processor, part):
+            raise ModelError(
+                f"can't load {brief(name)} as a checkpoint: {find()}: it names a {type(processor).__name__} as its "
+                f"processor, which has no {part}"
+            )
+    for part in ("video_processor", "image_processor"):
+        if (wrong := wrong_field(getattr(processor, part, None))) is not None:
+            raise ModelError(f"can't load {brief(name)} as a checkpoint: {find()}: {part}.{wrong}")
+    return processor
 
 
-def _load(loader: Any, name: str, **kwargs: Any) -> Any:
-    """Load by name; whatever transformers says is wrong becomes one line. No code that a checkpoint brings is run
-    unless `trust_remote_code` says so, and nobody is asked whether it should be."""
+def _load(loader: Any, name: str, find: Callable[[], str | None], **kwargs: Any) -> Any:
+    """Load by name; whatever a library says is wrong becomes one line, with the file that `find` finds. No code that a
+    checkpoint brings is run unless `trust_remote_code` says so, and nobody is asked whether it should be."""
     given = {"trust_remote_code": False} | {key: value for key, value in kwargs.items() if value is not None}
-    try:
-        return loader.from_pretrained(name, **given)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, SafetensorError) as error:
-        foreign = "trust_remote_code" in str(error)
-        reason = "it needs code that it brings along, and specvlm runs none unless trust_remote_code says so"
-        reason = reason if foreign else brief(error, 500)
-        raise ModelError(f"can't load {brief(name)} as a checkpoint: {reason}") from error
+    with blaming(name, find):
+        try:
+            return loader.from_pretrained(name, **given)
+        except (OSError, ValueError, ImportError) as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            reason = "it needs code that it brings along, and specvlm runs none unless trust_remote_code says so"
+            raise ModelError(f"can't load {brief(name)} as a checkpoint: {reason}") from error

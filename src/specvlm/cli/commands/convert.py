@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from specvlm.cli.screen import waiting
+from specvlm.cli.screen import waiting, warn
 
 
 def convert(
@@ -30,6 +30,9 @@ def convert(
         from specvlm.evals.reporting.convert import convert as write
         from specvlm.evals.run_folder import read_run
 
-        files = write(read_run(run), to, Path(out) if out else None)
+        read = read_run(run)
+        files = write(read, to, Path(out) if out else None)
+    for line in read.notes:
+        warn(line)
     for file in files:
         print(file)

@@ -56,6 +56,8 @@ def report(
     if figures := _figures(read, metrics):
         out.print(of_runs(figures, out.width))
     for run, found in zip(read, metrics, strict=True):
+        for line in run.notes:
+            warn(line)
         if found["num_broken"]:
             warn(f"{run.name}: {found['num_broken']} of {found['num_samples']} samples are broken")
     if page is not None:

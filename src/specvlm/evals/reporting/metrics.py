@@ -40,6 +40,7 @@ def metrics_of(run: Run) -> Metrics:
         "num_samples": len({record["sample"] for record in records}),
         "num_broken": len({record["sample"] for record in broken}),
         "broken": broken,
+        "unreadable": list(run.unreadable),
         "settings": settings,
     }
 

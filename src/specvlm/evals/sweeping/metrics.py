@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def by_group(run: Run) -> Run:
     oracles = {group: answers([r for r in records if r["setting"] == group], "ar") for group in groups}
     records = [r if r["error"] else r | measured_against(r, oracles[r["setting"]].get(r["sample"])) for r in records]
     settings = [{"name": group, "arms": labels, "options": {}} for group, labels in groups.items()]
-    return Run(run.path, run.config | {"asked": run.config["asked"] | {"settings": settings}}, records)
+    return replace(run, config=run.config | {"asked": run.config["asked"] | {"settings": settings}}, records=records)
 
 
 def sweep_metrics(run: Run) -> Metrics:
@@ -72,7 +73,7 @@ def _shown(records: Sequence[Record]) -> dict[str, Any]:
     Over time: relative to an even spread, from the videos' first stretch to their last.
     """
     stages = [record["kept_per_stage"] for record in records if "kept_per_stage" in record]
-    sums = [sum(counts) for counts in zip(*stages, strict=True)]
+    sums = [sum(counts) for counts in zip_longest(*stages, fillvalue=0)]
     return {
         "kept_by_stage": [count / sum(sums) for count in sums] if sum(sums) else [],
         "kept_over_time": _over_time([r["kept_per_frame"] for r in records if "kept_per_frame" in r]),

@@ -17,6 +17,7 @@ from specvlm.evals.sweeping.metrics import sweep_metrics
 from specvlm.evals.sweeping.plots import pictures
 from specvlm.evals.sweeping.report import sweep_html
 from specvlm.evals.writing import inside, require_own_folder, write_whole
+from specvlm.video.files.addresses import at_home
 
 PLOTS = "plots"
 """The folder of the pictures, in that of the run."""
@@ -33,7 +34,7 @@ def carry_out(
     on_note: Callable[[str], None] = lambda note: None,
 ) -> Run:
     """As `Experiment.carry_out`, with the metrics, the report and the pictures of a sweep. Errors: OptionError."""
-    out = Path(out).expanduser()
+    out = at_home(out)
     task = experiment.task_in(out)
     with open_run(out, experiment.asked(), session(), experiment.grows()) as folder:
         require_own_folder(out / PLOTS)
@@ -41,6 +42,8 @@ def carry_out(
         require_unchanged(samples, folder.records, experiment.num_samples)
         if note := task.passed_over():
             on_note(note)
+        for line in folder.as_run().notes:
+            on_note(line)
         jobs = pending(samples, experiment.settings, folder.records, retry_broken=retry_broken)
         on_begin(sum(len(job.arms) if job.sample.problem is None else 1 for job in jobs))
         run(folder, task, samples, jobs, compared(engine, folder.as_run()), on_record=on_record)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from specvlm.comparing.telling import told
@@ -17,6 +16,7 @@ from specvlm.errors import OptionError, brief
 from specvlm.evals.rows import Row, UnreadableRowError, is_local, read_rows
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.shelf import MissingVideoError, Shelf
+from specvlm.video.files.addresses import at_home
 
 PromptName = Literal["authors", "paper"]
 
@@ -62,9 +62,9 @@ class Task(abc.ABC):
                 raise OptionError(f"{self.name} has no subset {brief(repr(subset))}; its subsets are: {has}")
         if not self.source:
             raise OptionError(f"{self.name} needs data: a folder")
-        if Path(self.source).expanduser().is_file():
+        if at_home(self.source).is_file():
             raise OptionError(f"data: {self.source} is a file: name the folder that it is in")
-        if self.videos and not Path(self.videos).expanduser().is_dir():
+        if self.videos and not at_home(self.videos).is_dir():
             raise OptionError(f"videos: there is no folder {self.videos}")
         if not self.videos and not self.makes_data and not is_local(self.source):
             raise OptionError(
@@ -105,7 +105,7 @@ class Task(abc.ABC):
 
     @cached_property
     def shelf(self) -> Shelf:
-        folder = Path(self.videos or self.source).expanduser()
+        folder = at_home(self.videos or self.source)
         return Shelf(folder)
 
     def samples(self, num_samples: int | None = None, order_seed: int | None = None) -> list[Sample]:

@@ -14,6 +14,7 @@ from specvlm.evals.rows import Row
 from specvlm.evals.sample import Sample, Scores
 from specvlm.evals.tasks.base import PAPER_PROMPT, Task, register
 from specvlm.evals.tasks.lettering import letter_of, listed
+from specvlm.video.files.addresses import at_home
 
 QUESTIONS = ("questions.jsonl", "questions.csv", "questions.json", "questions.parquet")
 
@@ -82,7 +83,7 @@ class Folder(Task):
     @property
     def _questions(self) -> Path | None:
         """The file of questions, if there is one."""
-        files = (Path(self.source).expanduser() / name for name in QUESTIONS)
+        files = (at_home(self.source) / name for name in QUESTIONS)
         return next((file for file in files if file.exists()), None)
 
 

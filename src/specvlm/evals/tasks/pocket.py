@@ -18,6 +18,7 @@ from specvlm.evals.writing import require_own_folder, require_regular, write_who
 from specvlm.pocket import HELD_OUT, demo_video
 from specvlm.pocket.language import ask, score
 from specvlm.pocket.world import make_scene
+from specvlm.video.files.addresses import at_home
 
 ROWS = "test.jsonl"
 
@@ -61,7 +62,7 @@ class Pocket(Task):
         """Write the first of the held-out films, one mp4 and one row each. Errors: OptionError."""
         if num_films > len(HELD_OUT):
             raise OptionError(f"num_samples must be at most {len(HELD_OUT)} here, and is {num_films}")
-        folder = Path(self.data).expanduser()
+        folder = at_home(self.data)
         folder.mkdir(parents=True, exist_ok=True)
         if self._num_rows(folder) < num_films:  # before the films: by its rows the folder is known again after a kill
             rows = "".join(json.dumps(_row(number)) + "\n" for number in range(num_films))

@@ -33,7 +33,7 @@ def base_of_adapter(name: str, hub: Mapping[str, Any]) -> str | None:
     try:
         config: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         kind, tokens = config["peft_type"], config.get("alora_invocation_tokens")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"can't load {name} as an adapter: {CONFIG}: {type(error).__name__}: {error}") from error
     refuse_adapters({"default": SimpleNamespace(peft_type=kind, alora_invocation_tokens=tokens)}, name)
     if not is_peft_available():
@@ -69,7 +69,7 @@ def names_processor(name: str, hub: Mapping[str, Any]) -> bool:
 def _says_class(path: str) -> bool:
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # as whoever loads it will say
+    except (OSError, ValueError, RecursionError):  # as whoever loads it will say
         return True
     return isinstance(config, dict) and config.get("processor_class") is not None
 

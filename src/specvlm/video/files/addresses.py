@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from specvlm.errors import VideoError, brief
+from specvlm.errors import OptionError, VideoError, brief
 
 SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", re.ASCII)
 """At least two letters: one is a drive of Windows."""
@@ -37,6 +37,14 @@ def resolved(source: Any) -> Any:
     if rest.startswith("//"):
         raise VideoError(f"nothing is fetched from URLs, such as this one of {shown}://: download it first")
     raise VideoError(f"there is no file of that name, and nothing is opened by {shown}: addresses: give a path")
+
+
+def at_home(path: Path | str) -> Path:
+    """A path whose first part may be `~`, or `~` and a user's name. Errors: OptionError for a user that isn't here."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise OptionError(f"{brief(path)}: there is no such user here, or none with a home: name a folder") from None
 
 
 def _path(rest: str) -> str:

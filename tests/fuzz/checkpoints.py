@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fuzz.case import Case
@@ -15,6 +16,7 @@ from specvlm import pocket
 
 FOLDER, WEIGHTS, TEMPLATE = "model", "model.safetensors", "chat_template.jinja"
 HUGE = 10**12
+
 WRONG: dict[str, Any] = {
     "null": None,
     "empty": "",
@@ -197,7 +199,5 @@ def _link(file: str, to: str, model: Path) -> None:
 @cache
 def film() -> bytes:
     """A film that answers in no time."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         return pocket.demo_video(Path(folder) / "film.mp4").read_bytes()

@@ -49,6 +49,7 @@ def ending(*, debug: bool = False) -> Iterator[None]:
             _say(brief(_misuse(error), MISUSE))
             raise typer.Exit(REFUSED) from None
         if isinstance(error, typer.Abort) or hasattr(error, "exit_code"):  # what typer itself ends with
+            _let_go()
             raise
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             raise typer.Exit(CLOSED) from None

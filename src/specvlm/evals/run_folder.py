@@ -244,7 +244,7 @@ def _read(results: Path, content: bytes, arms: Arms) -> _Found:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if line.startswith(BEGINS) and not line.endswith((b"\n", b"\r")):
+            if line[: len(BEGINS)] == BEGINS[: len(line)] and not line.endswith((b"\n", b"\r")):
                 return replace(found, end=len(content) - len(line))
             wrong = f"no JSON: {error}"
         else:

@@ -31,7 +31,7 @@ from specvlm.families.checkpoints.adapters import (
 )
 from specvlm.families.checkpoints.blaming import (
     blaming,
-    config_file,
+    config_of,
     require_sound,
     wrong_of_model,
     wrong_of_processor,
@@ -108,16 +108,18 @@ class Checkpoint:
         if adapted is not None and adapted != name:
             how = replace(how, hub=reached(adapted, how.hub))
             require_sound(adapted, how.hub)
-        config = _load(AutoConfig, adapted or name, config_file, **how.hub)
+        find = config_of(adapted or name, how.hub)
+        config = _load(AutoConfig, adapted or name, find, **how.hub)
         family = family_of(config.model_type, name)
-        with blaming(adapted or name, config_file):
+        with blaming(adapted or name, find):
             how = how.settled(config)
             how.dtype_of(config)
         return cls(name, family, config, adapted, how)
 
     def require_buildable(self) -> None:
         """Errors: ModelError for a config of which no model can be made."""
-        with blaming(self.adapted or self.name, config_file):
+        name = self.adapted or self.name
+        with blaming(name, config_of(name, self.how.hub)):
             _of_shapes(self.config, trusts=self.how.trusts)
 
     def load(self, processor: ProcessorMixin | None = None) -> Family:
@@ -244,13 +246,14 @@ def _load_processor(name: str, config: PreTrainedConfig, hub: Mapping[str, Any])
     processor = _load(loader, name, find, **hub)
     for part in ("tokenizer", "video_processor"):
         if not hasattr(processor, part):
+            kind = type(processor).__name__
             raise ModelError(
-                f"can't load {brief(name)} as a checkpoint: {find()}: it names a {type(processor).__name__} as its "
-                f"processor, which has no {part}"
+                f"can't load {brief(name)} as a checkpoint: {find() or 'its config'} names a {kind} as its processor, "
+                f"which has no {part}"
             )
     for part in ("video_processor", "image_processor"):
         if (wrong := wrong_field(getattr(processor, part, None))) is not None:
-            raise ModelError(f"can't load {brief(name)} as a checkpoint: {find()}: {part}.{wrong}")
+            raise ModelError(f"can't load {brief(name)} as a checkpoint: {find() or 'its processor'}: {part}.{wrong}")
     return processor
 
 

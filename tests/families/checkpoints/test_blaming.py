@@ -62,6 +62,8 @@ def put(folder: Path, file: str, *keys: Any, value: Any) -> None:
         (("vision_config", "hidden_size"), True, "hidden_size"),
         (("text_config", "dtype"), "two\nlines", "two lines"),
         (("dtype",), 16, "16"),
+        (("vision_feature_layer",), 99, "vision_feature_layer should be one of"),
+        (("text_config", "rope_parameters", "mrope_section"), [None], "mrope_section should be a list"),
         (("model_type",), ["llava_onevision"], "unhashable"),
     ],
 )

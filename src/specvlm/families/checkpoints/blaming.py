@@ -33,12 +33,13 @@ OBJECTS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.json",
-    "adapter_config.json",
 )
 """Files that hold an object of JSON each, and are small enough to be read twice."""
 
 MOST = 2**31 - 1
-"""Of a whole number in a config: sizes beyond it would fill any memory, and ids beyond it no vocabulary."""
+"""Of a size in a config: one beyond it would fill any memory."""
+SIZES = ("_size", "_dim", "_heads", "_layers", "_channels", "_experts", "_embeddings", "depth")
+"""How the names of sizes end."""
 
 DEEPEST = 10_000
 """Layers of a model. Each is built, if only of shapes, before anything can be said of their sum."""
@@ -59,7 +60,8 @@ def blaming(name: str, find: Callable[[], str | None]) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise
-        raise ModelError(f"can't load {brief(name)} as a checkpoint: {named(find(), error)}") from error
+        file = None if isinstance(error, ImportError) else find()  # a package that is missing is nobody's fault
+        raise ModelError(f"can't load {brief(name)} as a checkpoint: {named(file, error)}") from error
 
 
 def named(file: str | None, error: BaseException) -> str:
@@ -84,7 +86,7 @@ def require_sound(name: str, hub: Mapping[str, Any]) -> None:
             content = _read(path)
             wrong = "should hold an object" if not isinstance(content, dict) else None
             if wrong is None and file == CONFIG:
-                wrong = _too_large(content)
+                wrong = _too_large(content) or _out_of_place(content)
             if wrong is not None:
                 raise ModelError(f"can't load {brief(name)} as a checkpoint: {file}: {wrong}")
 
@@ -112,19 +114,37 @@ def _read(path: Path) -> Any:
 
 
 def _too_large(config: Mapping[str, Any], path: str = "") -> str | None:
-    """The first number of a config that no model can have."""
+    """The first size in a config that no model can have."""
     for key, value in config.items():
         if isinstance(value, dict) and (wrong := _too_large(value, f"{path}{key}.")) is not None:
             return wrong
-        if type(value) is int and not -MOST <= value <= MOST:
+        if key.endswith(SIZES) and type(value) is int and value > MOST:
             return f"{brief(path + key)} should be at most {MOST}, not {brief(value)}"
         if key in LAYERS and type(value) is int and value > DEEPEST:
             return f"{brief(path + key)} should be at most {DEEPEST} layers, not {value}"
     return None
 
 
-def config_file() -> str:
-    return CONFIG
+def _out_of_place(config: Mapping[str, Any]) -> str | None:
+    """Lists of numbers that a model looks at when it answers, and not before."""
+    tower, text = (
+        part if isinstance(part := config.get(name), dict) else {} for name in ("vision_config", "text_config")
+    )
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    sections = rope.get("mrope_section") if isinstance(rope, dict) else None
+    if sections is not None and not (isinstance(sections, list) and all(type(each) is int for each in sections)):
+        return f"mrope_section should be a list of whole numbers, not {brief(repr(sections), 80)}"
+    layers, chosen = tower.get("num_hidden_layers"), config.get("vision_feature_layer")
+    if type(layers) is int:
+        for layer in chosen if isinstance(chosen, list) else [chosen]:
+            if type(layer) is int and not -layers - 1 <= layer <= layers:
+                return f"vision_feature_layer should be one of {layers} layers, not {layer}"
+    return None
+
+
+def config_of(name: str, hub: Mapping[str, Any]) -> Callable[[], str | None]:
+    """Finds the config of a folder, if it has one: for what is made of nothing else."""
+    return lambda: _first(Path(name) / (hub.get("subfolder") or ""), CONFIG)
 
 
 def wrong_of_processor(name: str, hub: Mapping[str, Any]) -> Callable[[], str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -23,6 +24,9 @@ BUG = 70
 """Something that should not happen (`EX_SOFTWARE` of sysexits.h)."""
 CLOSED = 141
 """Nobody reads standard output any more: as the shell tells of a program that SIGPIPE ended."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write can end with."""
 
 MISUSE = 600
 """Most characters of a line about what typer refuses."""
@@ -126,21 +130,11 @@ def code_and_line(error: Exception) -> tuple[int, str]:
 
 
 def _file_of(error: OSError) -> str:
-    """What an error of the system is about; of a stream it doesn't say so."""
+    """What an error of the system is about: of a stream it doesn't say."""
     if error.filename is not None:
         named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else error.filename
         return f"{brief(named)}: "
-    return "standard output: " if _is_full(sys.stdout) else ""
-
-
-def _is_full(stream: TextIO) -> bool:
-    try:
-        stream.flush()
-    except OSError:
-        return True
-    except (ValueError, AttributeError):
-        return False
-    return False
+    return "standard output: " if error.errno in NO_ROOM else ""  # files are named by whoever writes them
 
 
 def _escape_what_has_no_code() -> None:

@@ -61,7 +61,7 @@ def put(folder: Path, file: str, *keys: Any, value: Any) -> None:
         (("vision_config", "image_size"), 10**30, "vision_config.image_size should be at most"),
         (("vision_config", "hidden_size"), True, "hidden_size"),
         (("text_config", "dtype"), "two\nlines", "two lines"),
-        (("dtype",), 16, "16"),
+        (("dtype",), 16, "config.json"),
         (("vision_feature_layer",), 99, "vision_feature_layer should be one of"),
         (("text_config", "rope_parameters", "mrope_section"), [None], "mrope_section should be a list"),
         (("model_type",), ["llava_onevision"], "unhashable"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import peft
 import pytest
@@ -15,7 +16,9 @@ from specvlm.engine.snapshot import ModelSnapshot
 
 def small() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 4, bias=False)).eval()
+    model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 4, bias=False)).eval()
+    model.config = SimpleNamespace(layers=[0])
+    return model
 
 
 def train(model: nn.Sequential) -> None:
@@ -35,6 +38,12 @@ CHANGES = {
     "one less": lambda model: model.pop(2),
     "another dtype": lambda model: model.double(),
     "a buffer": lambda model: model[1].running_mean.add_(1),
+    "a module without weights": lambda model: model.__setitem__(2, copy.deepcopy(model[2])),
+    "a hook": lambda model: model[0].register_forward_hook(lambda *_: None),
+    "a hook in front": lambda model: model[0].register_forward_pre_hook(lambda *_: None),
+    "another forward": lambda model: setattr(model[0], "forward", model[2].forward),
+    "a setting": lambda model: setattr(model[1], "eps", 0.1),
+    "a config": lambda model: model.config.layers.append(1),
 }
 
 
@@ -66,7 +75,7 @@ def test_weights_of_inference_mode_and_of_no_size_and_on_no_device_are_looked_at
     model[0].register_buffer("scattered", torch.ones(4, 4).T[1:])
     snapshot = ModelSnapshot(model)
     assert snapshot.still_true()
-    model[2] = nn.Linear(4, 4, device="meta")  # accelerate puts a new place-holder there after every forward
+    model[2].weight = nn.Parameter(torch.ones(4, 4, device="meta"))  # as accelerate does after every forward
     assert snapshot.still_true()
     with torch.inference_mode():
         model[0].weight.mul_(2)

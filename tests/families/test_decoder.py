@@ -142,7 +142,7 @@ def test_a_prompt_may_be_read_in_pieces(chunk):
 def test_the_prefill_computes_logits_for_the_last_position_only():
     """A vocabulary of 150 000 times 12 000 positions would be gigabytes of logits that nobody reads."""
     stock, rows = model(), []
-    handle = stock.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[0]))
+    handle = stock.lm_head.register_forward_hook(lambda module, args, output: rows.append(output.shape[1]))
     try:
         prefilled(stock)
     finally:

@@ -49,4 +49,5 @@ def place(pair: Pair, options: Options) -> Place:
             return Place(None, f"{family.name}: {reason}")
     if device != draft.decoder.device:
         return Place(None, "the two models are on different devices")
-    return Place(pair.stage(draft))
+    stage = pair.stage(draft)
+    return Place(stage) if stage.why_not is None else Place(None, stage.why_not)

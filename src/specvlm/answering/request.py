@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from specvlm.answering.options import Options
-from specvlm.answering.pair import Pair
+from specvlm.answering.pair import Pair, check_forwards
 from specvlm.answering.placing import Place, place
 from specvlm.answering.recipe import Recipe
 from specvlm.engine.attention import ScoreRecorder
@@ -68,7 +68,8 @@ def begin(
     """
     for family in (pair.target, pair.draft):
         if isinstance(family, Family):
-            refuse_unless_followed(family.model, family.name)
+            refuse_unless_followed(family.model, family.name, family.taken_apart)
+    check_forwards(pair.target, pair.draft)  # with the hooks and layers that they have today
     if options.vision == "shared" and not pair.one_tower:
         raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
     if options.positions == "compact" and pair.draft == "self":

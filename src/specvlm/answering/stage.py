@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal, cast, final, get_args
+
+from torch import nn
 
 from specvlm.engine.caches.stacked_cache import Buffers, StackedCache
 from specvlm.engine.rounds.arena import MAX_TABLES, Arena
@@ -13,6 +16,7 @@ from specvlm.engine.rounds.round import DeviceDecoder
 from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.errors import OptionError, brief
 from specvlm.families.base import Family
+from specvlm.families.checks.strangers import is_altered
 from specvlm.families.device_decoder import HFDeviceDecoder
 
 Compile = Literal["auto", "none", "graphs", "inductor"]
@@ -51,6 +55,10 @@ class Stage:
     buffers: tuple[Buffers, Buffers]
     _snapshot: ModelSnapshot | None
     compile: Compile = "none"
+    why_not: str | None = None
+    """What keeps rounds on the host nevertheless."""
+    _models: tuple[nn.Module, ...] = ()
+    """What the buffers have the sizes of."""
 
     @classmethod
     def of(cls, target: Family, draft: Family, compile: Compile) -> Stage:
@@ -61,12 +69,16 @@ class Stage:
         ready: tuple[DeviceDecoder, DeviceDecoder] = (mine, theirs)
         if compile == "inductor":
             ready = (CompiledDecoder(mine), CompiledDecoder(theirs))
-        models = target.decoder.language_model, target.decoder.head, draft.decoder.language_model, draft.decoder.head
+        models = _models(target, draft)
+        altered = (family.name for family in (target, draft) if any(map(is_altered, family.decoder.parts)))
+        first = None if compile == "none" else next(altered, None)
         return cls(
             Arena(*ready, capture, whole=compile == "inductor"),
             (mine.buffers(num_spare), theirs.buffers(num_spare)),
             None if compile == "none" else ModelSnapshot(*models),
             compile,
+            None if first is None else f"{first}: what others do in its layers is done each time, and not captured",
+            models,
         )
 
     def still_true(self, target: Family, draft: Family) -> bool:
@@ -75,6 +87,7 @@ class Stage:
             (buffers.device, buffers.dtype) == (family.decoder.device, family.decoder.dtype)
             for buffers, family in zip(self.buffers, (target, draft), strict=True)
         )
+        fits = fits and all(map(operator.is_, self._models, _models(target, draft)))
         return fits and (self._snapshot is None or self._snapshot.still_true())
 
     def target_cache(self, capacity: int) -> StackedCache:
@@ -82,3 +95,8 @@ class Stage:
 
     def draft_cache(self, capacity: int) -> StackedCache:
         return StackedCache(self.buffers[1], capacity)
+
+
+def _models(target: Family, draft: Family) -> tuple[nn.Module, ...]:
+    """What rounds call."""
+    return target.decoder.language_model, target.decoder.head, draft.decoder.language_model, draft.decoder.head

@@ -102,6 +102,8 @@ class Family(abc.ABC):
     """The options of sampling that its video processor heeds, if that goes by the clock, whatever is asked for."""
     text_part: ClassVar[str] = "language_model"
     """What the model calls its language model."""
+    taken_apart: ClassVar[Collection[str]] = ()
+    """Parts of `model.model` that are called, but whose output isn't taken as `generate` takes it."""
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin | None, name: str) -> None:
         """Without a processor it takes prompts that are tokenised already (`prompt_from_inputs`), and makes none.

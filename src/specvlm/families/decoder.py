@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -61,8 +62,14 @@ class HFDecoder:
         nobody would read. `text_part`: what the model calls its language model.
         """
         self._whole: Any = whole
-        self._text_part = text_part
+        self._text_part, self._mask_by_layer_type = text_part, mask_by_layer_type
         self.name, self._position_rows = name, position_rows
+        self._may_warn = True
+        self._packed: PackedWeights | None = None
+        self._learn()
+
+    def _learn(self) -> None:
+        """What the language model that is there says of itself."""
         config = self.language_model.config
         self.cache_name = cache_name(self.language_model.forward)
         self._groups = config.num_attention_heads // config.num_key_value_heads
@@ -70,11 +77,11 @@ class HFDecoder:
         # Models that name no types have one for all layers, and take a mask: some of them look through a window.
         only = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
         self._layer_types = tuple(named or [only] * config.num_hidden_layers)
-        self._no_mask = dict.fromkeys(self._layer_types) if mask_by_layer_type and named else torch.empty(1, 1, 0, 0)
+        by_type = self._mask_by_layer_type and named
+        self._no_mask = dict.fromkeys(self._layer_types) if by_type else torch.empty(1, 1, 0, 0)
         self._delta_net = DeltaNet.of(self.language_model) if RECURRENT in self._layer_types else None
         self._reach = reach_of(self.language_model)
-        self._may_warn = True
-        self._packed: PackedWeights | None = None
+        self._learnt_of = self.language_model
 
     @property
     def language_model(self) -> PreTrainedModel:
@@ -83,6 +90,11 @@ class HFDecoder:
     @property
     def head(self) -> nn.Module:
         return self._whole.lm_head
+
+    @property
+    def parts(self) -> Iterator[nn.Module]:
+        """All modules that a step runs through."""
+        return chain(self.language_model.modules(), self.head.modules())
 
     @property
     def folds(self) -> bool:
@@ -137,7 +149,10 @@ class HFDecoder:
         return _rows_of(self._embedding, tokens)
 
     def new_cache(self, capacity: int, longest: int | None = None) -> TreeCache:
-        """Errors: ModelError for layers that can't be rolled back, or a sliding window that is too short."""
+        """What an answer begins with. Errors: ModelError for layers that can't be rolled back, or a sliding window that
+        is too short."""
+        if self._learnt_of is not self.language_model:
+            self._learn()
         try:
             window = getattr(self.language_model.config, "sliding_window", None)
             replayed = () if self._delta_net is None else (RECURRENT,)
@@ -182,7 +197,7 @@ class HFDecoder:
         like = self._embedding.weight
         with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder, like)
-            return self.head(hidden[-1:])[0]
+            return self._say(hidden[-1:])[0]
 
     @torch.inference_mode()
     def step(
@@ -200,7 +215,7 @@ class HFDecoder:
         with nullcontext() if as_stock and num_rows == 1 else self._products(num_rows, like):
             embeds = Embeds(_rows_of(embedding, tokens))
             hidden = self._forward(embeds, positions, mask, cache, None, like, is_text=True, as_stock=as_stock)
-            return self.head(hidden)
+            return self._say(hidden)
 
     @torch.no_grad()
     def stock_step(self, token: int, position: int, cache: Cache) -> Float[Tensor, " vocab"]:
@@ -213,7 +228,11 @@ class HFDecoder:
             use_cache=True,
             **{self.cache_name: cache},
         )
-        return self.head(output.last_hidden_state[0])[0]
+        return self._say(output.last_hidden_state[0])[0]
+
+    def _say(self, hidden: Float[Tensor, "n D"]) -> Float[Tensor, "n vocab"]:
+        """By the head, which is called as stock calls it, with a batch of one: hooks may hang on it."""
+        return self.head(hidden[None])[0]
 
     def in_rows(self, positions: Int[Tensor, "_ new"]) -> Tensor:
         """As transformers wants them: [3, batch, new] for M-RoPE, where text stands alike in all rows."""
@@ -293,4 +312,4 @@ class HFDecoder:
 
 def _rows_of(embedding: Any, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
     weight = embedding.weight
-    return embedding(tokens.to(weight.device).clamp(max=weight.shape[0] - 1))
+    return embedding(tokens.to(weight.device).clamp(max=weight.shape[0] - 1)[None])[0]  # as stock calls it

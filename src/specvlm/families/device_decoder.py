@@ -80,4 +80,4 @@ class HFDeviceDecoder:
         with products, lend_attention(AskedAttention(decoder.name, attention), ForeignRefused(decoder.name)):
             rows = decoder.embed(tokens)[None]
             hidden = walk(decoder.language_model, rows, decoder.in_rows(positions[None]), cache, decoder.cache_name)
-            return decoder.head(hidden[0])
+            return decoder.head(hidden)[0]

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import Cache
 
+from specvlm.families.checks.strangers import is_known_code
+
 WALKED = frozenset(
     (
         "glm4v_text",
@@ -34,6 +36,7 @@ def can_walk(model: nn.Module) -> bool:
     into that call or has put another function in its place, as accelerate does where whole models are moved in."""
     inner: Any = model
     own = type(inner).__module__.partition(".")[0] == "transformers" and "forward" not in vars(inner)
+    own = own and is_known_code(type(inner).forward)
     return own and inner.config.model_type in WALKED and not (inner._forward_hooks or inner._forward_pre_hooks)
 
 

@@ -135,7 +135,7 @@ class Checkpoint:
             _load_model(adapted, self.config, **hub | weights | shapes, **without_adapter(hub, **NOWHERE))
         model = _load_model(self.name, self.config, **hub | weights)
         if self.how.trusts:
-            refuse_unless_followed(model, self.name)  # its class may be somebody's own
+            refuse_unless_followed(model, self.name, self.family.taken_apart)  # its class may be somebody's own
         if processor is None:
             holder = self.name if adapted is None or holds_processor(self.name, hub) else adapted
             processor = _load_processor(holder, self.config, hub)
@@ -166,7 +166,7 @@ def family_of_object(source: nn.Module, processor: ProcessorMixin | None = None)
     model = unwrapped(source, "the model")
     name = name_of(model)
     family = family_of(model.config.model_type, name)
-    refuse_unless_followed(model, name)
+    refuse_unless_followed(model, name, family.taken_apart)
     if processor is None:
         if not model.name_or_path:
             raise ModelError(

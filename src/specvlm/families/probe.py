@@ -91,7 +91,14 @@ def require_own_attention(draft: Family) -> None:
 def _signature(family: Family) -> tuple[object, ...]:
     """What changes when layers are exchanged, quantised or hooked. Cheap enough for every call."""
     return tuple(
-        (type(layer), type(weight := getattr(layer, "weight", None)), getattr(weight, "dtype", None), _is_hooked(layer))
+        (
+            type(layer),
+            type(weight := layer._parameters.get("weight")),
+            getattr(weight, "dtype", None),
+            _is_hooked(layer),
+            tuple(layer._forward_pre_hooks),
+            tuple(layer._forward_hooks),
+        )
         for part in _parts(family).values()
         for layer in part.modules()
     )

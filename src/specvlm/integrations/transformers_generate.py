@@ -151,7 +151,7 @@ def _family(model: object, role: str) -> Family:
     model = unwrapped(model, role)
     name = name_of(model)
     family = family_of(model.config.model_type, name)
-    refuse_unless_followed(model, name)
+    refuse_unless_followed(model, name, family.taken_apart)
     return family(model, None, name)
 
 

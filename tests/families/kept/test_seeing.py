@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 
 import tiny
 from specvlm.families import Family
@@ -146,6 +147,11 @@ def _hook(family: Family) -> Any:
     return family.tower[-1][0].register_forward_hook(lambda part, given, made: made * 1.5)
 
 
+class Louder(ModelHook):
+    def post_forward(self, module: Any, output: Any) -> Any:
+        return output * 1.5
+
+
 def _adapt(family: Family) -> None:
     config = peft.LoraConfig(r=2, target_modules=r".*visual.*qkv", init_lora_weights=False)
     peft.inject_adapter_in_model(config, family.model)
@@ -157,6 +163,7 @@ UNTOLD: dict[str, Callable[[Family], Any]] = {
     "adapters": _adapt,
     "training": lambda family: family.model.train(),
     "offloaded": lambda family: family.tower[0].to("meta"),
+    "a hook of accelerate's kind": lambda family: add_hook_to_module(family.tower[-1][0], Louder()),
     "a forward put in": lambda family: setattr(family.tower[-1][0], "forward", nullcontext),
 }
 

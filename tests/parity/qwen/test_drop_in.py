@@ -140,7 +140,7 @@ def test_the_tower_runs_once_a_model(family):
     runs: list[str] = []
     models = {"target": target(family=family), "draft": draft("close", family=family)}
     hooks = [
-        model.model.visual.register_forward_hook(lambda *_, name=name: runs.append(name))
+        model.model.visual.register_forward_pre_hook(lambda *_, name=name: runs.append(name))
         for name, model in models.items()
     ]
     try:

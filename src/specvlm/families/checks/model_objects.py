@@ -7,7 +7,8 @@ So what an owner put inside those is followed, and what was put around them woul
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from transformers import GenerationMixin, PreTrainedModel
 
 from specvlm.errors import ModelError
+from specvlm.families.checks.strangers import hooks_on_all, is_known_code, moves_alone, of_others, package_of
 
 FOLLOWED_ADAPTERS = (
     "ADALORA", "BOFT", "C3A", "DELORA", "FOURIERFT", "GRALORA", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA",
@@ -26,6 +28,9 @@ UNMOVED = (nn.Identity, nn.Linear, nn.Embedding, nn.ModuleList, nn.ModuleDict, n
 """Modules to which training or not is all the same. An adapter that was just attached has many in training mode."""
 
 _METHODS = (FunctionType, classmethod, staticmethod, property)
+
+CALLED = ("__call__", "forward", "get_input_embeddings")
+"""Methods that any forward goes through."""
 
 WRAPPERS = ("DataParallel", "DistributedDataParallel")
 
@@ -56,16 +61,29 @@ UNPACKS = "ct_decompress_hook"
 """Where compressed-tensors notes on a model that its first forward unpacks it."""
 
 
-def refuse_unless_followed(model: PreTrainedModel, name: str) -> None:
+def refuse_unless_followed(model: PreTrainedModel, name: str, taken_apart: Collection[str] = ()) -> None:
     """Is all that `generate` would do in what specvlm calls? Takes a millisecond: owners change models at any time.
 
-    Errors: ModelError, naming what is not, and what would be right.
+    `taken_apart`: those parts of `model.model` that are called, but whose output isn't taken as it is. Errors:
+    ModelError, naming what is not, and what would be right.
     """
     refuse_packed(model, name)
-    refuse_adapters(getattr(model, "peft_config", None) or {}, name)
+    if (hook := next(hooks_on_all(), None)) is not None:
+        raise ModelError(
+            f"torch calls the hook {getattr(hook, '__qualname__', type(hook).__name__)} around every module, and of "
+            f"{name} specvlm calls the parts alone: remove it, or hook its layers"
+        )
     if any(base.__name__ == "FSDPModule" for base in type(model).__mro__):
         raise ModelError(f"{name} is sharded by fully_shard, in pieces of weights: load its checkpoint instead")
     for part in model.modules():
+        state = vars(part)
+        if adapters := state.get("peft_config") or state.get("_peft_config"):
+            refuse_adapters(adapters, _called(part, model, name))
+            if part is not model and package_of(part) == "peft":
+                raise ModelError(
+                    f"{_called(part, model, name)} is wrapped in {type(part).__name__}, which specvlm can't look into: "
+                    "give the adapter to the whole model"
+                )
         if part.training and not _is_unmoved(part):
             raise ModelError(f"{_called(part, model, name)} is in training mode: call model.eval() first")
         if _is_compiled(part):
@@ -73,14 +91,22 @@ def refuse_unless_followed(model: PreTrainedModel, name: str) -> None:
                 f"{_called(part, model, name)} is compiled, and specvlm runs a model's parts as they are written: pass "
                 "a model without compile()"
             )
-    for part in (model, *(module for path, module in model.named_children() if path == "model")):
-        what = _called(part, model, name)
+    cores = [part for path, part in model.named_children() if path == "model"]
+    for part in (model, *cores):
         if part._forward_hooks or part._forward_pre_hooks:
-            raise ModelError(f"{what} has a forward hook, which specvlm would pass by: remove it, or hook its layers")
-        if method := next(_own_methods(part), None):
             raise ModelError(
-                f"{what} has a {method} of its own, which specvlm would pass by: pass a model with that of transformers"
+                f"{_called(part, model, name)} has a forward hook, which specvlm would pass by: remove it, or hook its "
+                "layers"
             )
+        _refuse_others_code(next(_own_methods(part), None), _called(part, model, name))
+    for part in (part for core in cores for path, part in core.named_children() if path in taken_apart):
+        if any(of_others(part._forward_hooks)):
+            raise ModelError(
+                f"{_called(part, model, name)} has a forward hook, of whose output specvlm would take a part alone: "
+                "remove it, or hook the parts inside it"
+            )
+        own = next((method for method in _own_methods(part) if method in CALLED), None)
+        _refuse_others_code(own, _called(part, model, name))
 
 
 def refuse_packed(model: PreTrainedModel, name: str) -> None:
@@ -123,32 +149,43 @@ def _is_compiled(module: nn.Module) -> bool:
     )
 
 
+def _refuse_others_code(method: str | None, what: str) -> None:
+    if method is not None:
+        raise ModelError(
+            f"{what} has a {method} of its own, which specvlm would pass by: pass a model with that of transformers"
+        )
+
+
 def _own_methods(part: nn.Module) -> Iterator[str]:
-    """Methods that decide about answers and that aren't those of transformers: a subclass's, or the object's own."""
+    """Methods that decide about answers and that aren't those of transformers: a subclass's, the object's own, or put
+    in the place of transformers' own."""
     classes = type(part).__mro__
     stock = next(each for each in classes if _is_stock(each))
-    names = {"forward", "__call__"}
-    for each in (GenerationMixin, stock):
-        names |= {name for name, value in vars(each).items() if isinstance(value, _METHODS) and name[:2] != "__"}
+    names = _deciding(stock)
     for each in classes[: classes.index(stock)]:
         yield from sorted(names & vars(each).keys())
     for name in sorted(names & vars(part).keys()):
         value = vars(part)[name]
         stands_there = getattr(value, "__func__", value) is getattr(type(part), name)
-        if callable(value) and not stands_there and not (name == "forward" and _is_accelerates(part)):
+        if callable(value) and not stands_there and not (name == "forward" and moves_alone(part)):
             yield name
+    yield from (name for name in sorted(names) if not is_known_code(getattr(stock, name, None)))
+
+
+@lru_cache
+def _deciding(stock: type) -> frozenset[str]:
+    """The methods of a class of transformers that `generate`, or a forward, may go through."""
+    found = {
+        name
+        for each in (GenerationMixin, stock)
+        for name, value in vars(each).items()
+        if isinstance(value, _METHODS) and name[:2] != "__"
+    }
+    return frozenset(found.union(CALLED))
 
 
 def _is_stock(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in ("transformers", "torch")
-
-
-def _is_accelerates(part: nn.Module) -> bool:
-    """Whether `forward` is that of the class behind a hook of accelerate's own, which moves tensors between devices."""
-    hook, forward = vars(part).get("_hf_hook"), vars(part).get("_old_forward")
-    hooks = getattr(hook, "hooks", (hook,))
-    ours = all(type(each).__module__.partition(".")[0] == "accelerate" for each in hooks)
-    return ours and getattr(forward, "__func__", None) is type(part).forward
 
 
 def _called(part: nn.Module, model: nn.Module, name: str) -> str:

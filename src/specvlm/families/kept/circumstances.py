@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from specvlm.engine.snapshot import ModelSnapshot
 from specvlm.families.base import Family
+from specvlm.families.checks.strangers import KNOWN, is_altered, package_of
 from specvlm.prompts.disk import digest
 
 FORMAT = 1
@@ -24,9 +25,6 @@ FORMAT = 1
 
 PACKAGES = ("av", "numpy", "pillow", "specvlm", "tokenizers", "torch", "torchcodec", "torchvision", "transformers")
 """What decodes, resizes, tokenises and computes."""
-
-KNOWN_CODE = ("torch", "torchvision", "transformers")
-"""Whose modules compute what their names and weights say. Of other code nothing is known."""
 
 _WEIGHTS: WeakKeyDictionary[Family, tuple[ModelSnapshot, str]] = WeakKeyDictionary()
 """Towers whose weights were read, as they were then: that takes a second for each gigabyte or so."""
@@ -93,16 +91,7 @@ def _is_plain(weight: Tensor) -> bool:
 
 
 def _is_altered(part: nn.Module) -> bool:
-    state = vars(part)
-    hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
-    # transformers hooks its own layers to hand out hidden states; accelerate puts a forward of its own in front.
-    others = any(_package(hook) not in KNOWN_CODE for hook in hooks)
-    replaced = "forward" in state and "_hf_hook" not in state
-    return part.training or others or replaced or "_active_adapter" in state or _package(type(part)) not in KNOWN_CODE
-
-
-def _package(code: Any) -> str:
-    return (getattr(code, "__module__", None) or type(code).__module__).partition(".")[0]
+    return part.training or is_altered(part) or "_active_adapter" in vars(part) or package_of(type(part)) not in KNOWN
 
 
 def _name(part: nn.Module) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -267,6 +267,8 @@ class MergesLast(QwenVL, abc.ABC):
 
     So two models whose language models differ in width, and their mergers with them, may still share the tower.
     """
+
+    taken_apart: ClassVar[Collection[str]] = ("visual",)
 
     @property
     def tower(self) -> Sequence[nn.Module]:

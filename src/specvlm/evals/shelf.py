@@ -9,9 +9,9 @@ from typing import final
 
 from specvlm.errors import VideoError, brief
 from specvlm.evals.run_folder import is_run
-from specvlm.evals.walking import walked
 from specvlm.video.files.addresses import resolved
 from specvlm.video.files.doors import existing
+from specvlm.video.files.walking import walked
 from specvlm.video.probing import is_called_a_video, is_video, suffixes
 from specvlm.video.stills import PICTURES
 

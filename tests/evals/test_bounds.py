@@ -10,7 +10,7 @@ import pytest
 
 from evals.layouts import film
 from specvlm.errors import OptionError, VideoError
-from specvlm.evals import decoding, rows, walking
+from specvlm.evals import decoding, rows
 from specvlm.evals.rows import UnreadableRowError
 from specvlm.evals.tasks import make_task
 from specvlm.evals.tasks.lettering import listed
@@ -31,7 +31,7 @@ def test_folders_that_lead_back_to_themselves(tmp_path: Path):
 
 
 def test_folders_each_of_which_leads_to_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(walking, "MOST", 1000)
+    monkeypatch.setattr("specvlm.video.files.walking.MOST", 1000)
     for name in range(8):
         (tmp_path / str(name)).mkdir()
         for other in range(8):

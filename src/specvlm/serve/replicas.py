@@ -15,11 +15,13 @@ from typing import Any, final
 from pydantic import TypeAdapter, ValidationError
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import BackpressureConfig
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import specvlm
 from specvlm.errors import OptionError, brief
 from specvlm.serve.app import create_app
+from specvlm.serve.requests.bodies import RETRY_SECONDS
 from specvlm.serve.service import Service
 from specvlm.serve.settings import Settings, called
 
@@ -66,6 +68,7 @@ def served(pair: Mapping[str, Any], settings: Settings, replicas: Replicas) -> A
         ray_actor_options={"num_gpus": replicas.num_gpus, "num_cpus": replicas.num_cpus},
         max_ongoing_requests=own.parallel + AHEAD,
         max_queued_requests=settings.max_waiting,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=RETRY_SECONDS),
     )
     return deployment.bind()
 

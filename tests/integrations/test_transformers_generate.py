@@ -29,6 +29,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import specvlm
 import tiny
+from integrations.calls import draft, inputs, same, target
 from specvlm import DynamicTree, ModelError, OptionError, Stats
 from specvlm.families.releases import CACHE_NAMES, CHUNKS_SEE_WRONG
 from specvlm.integrations import transformers_generate as custom
@@ -38,47 +39,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "transformers.md"
 
 
 @lru_cache
-def target() -> transformers.PreTrainedModel:
-    return tiny.llava_model(0)
-
-
-@lru_cache
-def draft() -> transformers.PreTrainedModel:
-    return tiny.noised(target(), 0.02)
-
-
-@lru_cache
 def hostile() -> transformers.PreTrainedModel:
     return tiny.llava_model(1, layers=2, hidden=16, heads=2, kv_heads=1)
-
-
-def inputs(seed: int = 0, num_frames: int = 5, question: str = "what happens?", dtype=torch.float32) -> dict:
-    """What a checkpoint's own processor makes of a video and a question."""
-    processor = tiny.llava_processor()
-    content = [{"type": "video"}] * bool(num_frames) + [{"type": "text", "text": question}]
-    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    frames = np.random.default_rng(seed).integers(0, 256, (num_frames, 20, 24, 3), dtype=np.uint8)
-    videos = {"videos": [frames]} if num_frames else {}
-    return dict(processor(text=[text], do_sample_frames=False, return_tensors="pt", **videos).to(dtype))
-
-
-def same(model=None, given=None, *, seed: int = 0, ours: dict | None = None, **kwargs) -> tuple[list[int], Stats]:
-    """Assert that both calls emit the same tokens and leave the same random state; returns tokens and our Stats."""
-    model, given = model or target(), given or inputs()
-    kwargs = {"max_new_tokens": 32} | kwargs
-    stats = Stats()
-    torch.manual_seed(seed)
-    theirs = model.generate(**given, **kwargs)
-    their_state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    ours = {"draft_model": draft(), "pruning_ratio": 0.5} | (ours or {})
-    mine = model.generate(**given, **kwargs, custom_generate=specvlm.custom_generate, stats=stats, **ours)
-    assert mine.tolist() == theirs.tolist()
-    assert mine.dtype == theirs.dtype
-    assert torch.equal(torch.get_rng_state(), their_state)
-    tokens = mine[0, given["input_ids"].shape[1] :].tolist()
-    assert stats.num_tokens == len(tokens)
-    return tokens, stats
 
 
 class Bias(LogitsProcessor):

@@ -64,6 +64,11 @@ class Pair:
         return cls(target, draft, same_tower(target, draft), compiled)
 
     @property
+    def models(self) -> tuple[nn.Module, ...]:
+        """Of target and draft, each once."""
+        return tuple(family.model for family in (self.target, self.draft) if isinstance(family, Family))
+
+    @property
     def devices(self) -> tuple[torch.device, ...]:
         """All that work for an answer."""
         families = [family for family in (self.target, self.draft) if isinstance(family, Family)]

@@ -11,6 +11,7 @@ from specvlm.answering.stage import Stage
 from specvlm.engine.drafting import Drafter, ModelDrafter
 from specvlm.engine.rounds.player import Player, why_never, why_not
 from specvlm.engine.sequence import Sequence
+from specvlm.families.checks.strangers import may_draw
 from specvlm.families.device_decoder import HFDeviceDecoder
 
 
@@ -49,5 +50,7 @@ def place(pair: Pair, options: Options) -> Place:
             return Place(None, f"{family.name}: {reason}")
     if device != draft.decoder.device:
         return Place(None, "the two models are on different devices")
+    if may_draw(draft.model):
+        return Place(None, f"{draft.name}: somebody else's code runs in it")
     stage = pair.stage(draft)
     return Place(stage) if stage.why_not is None else Place(None, stage.why_not)

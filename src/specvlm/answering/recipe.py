@@ -65,13 +65,14 @@ class Recipe:
         return Chooser(processors, bool(self.config.do_sample), generator, CLOSE if strict else 0.0)
 
     def stopping(self, max_new_tokens: int) -> Stopping:
-        """The criteria, with those that every answer has taken apart, so that they cost nothing per token."""
+        """The criteria, with those that every answer has taken apart, so that they cost nothing per token. A subclass
+        of theirs has a rule of its own, and is asked like any other."""
         eos_ids: set[int] = set()
         others = []
         for criterion in self.criteria:
-            if isinstance(criterion, EosTokenCriteria):
-                eos_ids.update(criterion.eos_token_id.tolist())
-            elif not isinstance(criterion, MaxLengthCriteria):
+            if type(criterion) is EosTokenCriteria:
+                eos_ids.update(criterion.eos_token_id.flatten().tolist())
+            elif type(criterion) is not MaxLengthCriteria:
                 others.append(criterion)
         rest = StoppingCriteriaList(others)
         criterion = (lambda ids: bool(rest(ids, None).all())) if others else None

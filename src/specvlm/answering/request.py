@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from specvlm.answering.dice import AsideDrafter, aside
 from specvlm.answering.options import Options
 from specvlm.answering.pair import Pair, check_forwards
 from specvlm.answering.placing import Place, place
@@ -44,7 +46,8 @@ MAX_PREALLOCATED_TOKENS = 4096
 def measure(pair: Pair, options: Options) -> None:
     """Have the plan measure what it measures once, for all answers with such options."""
     if options.planned and pair.draft is not None and options.max_new_tokens > 1:  # the first token needs no guess
-        pair.planner(False, place(pair, options).stage)
+        with aside(pair)():
+            pair.planner(False, place(pair, options).stage)
 
 
 def start_clock(pair: Pair, options: Options) -> Stats:
@@ -111,8 +114,10 @@ def run(
     draft, ratio, planner = pair.draft, options.fixed_pruning_ratio, None
     placed = place(pair, options)
     pruner, spared = options.make_pruner(), frozenset() if options.prune_images else prompt.still_ids
+    dice = nullcontext if draft is None else aside(pair, pruner, options.tree_shape())
     if draft is not None and options.planned and sequence.num_left > 1:
-        with stats.stopped():  # a first answer that isn't greedy, or not by itself, may need another measurement
+        # A first answer that isn't greedy, or not by itself, may need another measurement.
+        with stats.stopped(), dice():
             chooser = sequence.chooser
             picks = chooser.do_sample or chooser.processors is not None
             planner = pair.planner(chooser.do_sample, placed.stage_of(sequence), picks=picks)
@@ -160,29 +165,34 @@ def run(
             if embeds is not None and pruner.needs_features:
                 features = embeds.rows[prompt.video_mask.to(embeds.rows.device)]
             select = select_per_head if by_head else select_per_clip
-            kept = select(
-                pruner,
-                pruning_ratio=ratio,
-                clip_ids=prompt.clip_ids,
-                spared=spared,
-                frame_ids=prompt.frame_ids,
-                place_ids=prompt.place_ids,
-                scores=None if recorder is None else recorder.scores_per_head() if by_head else recorder.scores(),
-                features=features,
-            )
+            with dice():
+                kept = select(
+                    pruner,
+                    pruning_ratio=ratio,
+                    clip_ids=prompt.clip_ids,
+                    spared=spared,
+                    frame_ids=prompt.frame_ids,
+                    place_ids=prompt.place_ids,
+                    scores=None if recorder is None else recorder.scores_per_head() if by_head else recorder.scores(),
+                    features=features,
+                )
         stats.num_kept = kept.shape[-1]
     if draft is not None:
         stats.kept = kept
     del embeds, unread, logits
     shape_over = (lambda cache: options.tree_shape()) if planner is None else partial(planner.shape, sequence.cache)
-    if draft is None:
-        drafter = NoDrafter()
-    elif draft == "self":
-        drafter = _draft_by_itself(target, prompt, kept, shape_over, sequence)
-    else:
-        drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence, placed)
+    with dice():
+        if draft is None:
+            drafter = NoDrafter()
+        elif draft == "self":
+            drafter = _draft_by_itself(target, prompt, kept, shape_over, sequence)
+        else:
+            drafter = _draft_by_model(pair, draft, prompt, kept, sights, options, shape_over, sequence, placed)
     del sights
-    yield from decode(target.decoder, sequence, drafter, placed.player(sequence, drafter))
+    player = placed.player(sequence, drafter)
+    if dice is not nullcontext and player is None:  # on the device there are no strangers
+        drafter = AsideDrafter(drafter, dice)
+    yield from decode(target.decoder, sequence, drafter, player)
     if planner is not None:
         cut = sequence.finish_reason == "length"
         planner.learn(None if draft is None else ratio, len(sequence.tokens), stats, cut=cut)

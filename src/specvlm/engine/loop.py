@@ -62,6 +62,7 @@ def decode(
             sequence.finish_reason = (
                 "eos" if report.ended else "length" if sequence.num_left == len(report.tokens) else None
             )
+            sequence.tell(report.tokens)
             sequence.emit(report.tokens)
             yield report.tokens
             continue

@@ -38,6 +38,8 @@ class Sequence:
     stats: Stats = field(default_factory=Stats)
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    listener: Callable[[int], None] | None = None
+    """Told of each token of the answer, in order, once it was asked whether the answer ends with it."""
 
     def history(self, more: tuple[int, ...] = ()) -> Int[Tensor, " length"]:
         """Prompt, answer so far, and `more`."""
@@ -49,20 +51,30 @@ class Sequence:
         return self.stopping.max_new_tokens - len(self.tokens)
 
     def reason_to_stop(self, more: tuple[int, ...]) -> FinishReason | None:
-        """Why the answer would end with `more`'s last token, or None."""
+        """Why the answer would end with `more`'s last token, or None. The criterion is asked about each of them."""
+        criterion = self.stopping.criterion
+        stops = criterion is not None and criterion(self.history(more)[None])
         if more[-1] in self.stopping.eos_ids:
             return "eos"
-        if self.stopping.criterion is not None and self.stopping.criterion(self.history(more)[None]):
+        if stops:
             return "stop"
         return "length" if len(more) >= self.num_left else None
 
     def ends_with(self, more: tuple[int, ...]) -> bool:
         """Whether the answer ends with `more`'s last token, and why from then on.
 
-        To be asked once for each token of the answer, in order, as stock `generate` asks: a criterion may count.
+        To be asked once for each token of the answer, in order, as stock `generate` asks: a criterion may count, and
+        may look at what a listener has heard, which is all but the token that it is asked about.
         """
         self.finish_reason = self.reason_to_stop(more)
+        self.tell(more[-1:])
         return self.finish_reason is not None
+
+    def tell(self, more: tuple[int, ...]) -> None:
+        """Let the listener hear tokens; those of which `ends_with` is asked, it has."""
+        if self.listener is not None:
+            for token in more:
+                self.listener(token)
 
     def emit(self, more: tuple[int, ...]) -> None:
         """Append tokens, of each of which `ends_with` was asked."""

@@ -20,6 +20,7 @@ from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStr
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from specvlm.answering import request
+from specvlm.answering.dice import aside
 from specvlm.answering.options import Options, Plan, SelfScope, TreeName, VisionPolicy
 from specvlm.answering.pair import Pair, Planners, check_forwards, check_layout
 from specvlm.answering.recipe import Recipe
@@ -89,7 +90,8 @@ def custom_generate(
         check_layout(target, draft)
         one_tower = all(map(operator.is_, target.tower, draft.tower))
         pair = Pair(target, draft, one_tower, planners=_learnt(target, draft))
-    check_forwards(target, pair.draft)
+    with aside(pair)():
+        check_forwards(target, pair.draft)
 
     call = _arguments_of_generate()
     if call.get("assistant_model") is not None:
@@ -102,7 +104,7 @@ def custom_generate(
     )  # now, for its errors: to what follows, the beams of a beam search look like a batch
     _refuse_what_we_lack(generation_config)
 
-    max_length = min(rule.max_length for rule in stopping_criteria if isinstance(rule, MaxLengthCriteria))
+    max_length = min(rule.max_length for rule in stopping_criteria if type(rule) is MaxLengthCriteria)
     options = Options(
         pruner=pruner,
         pruning_ratio=pruning_ratio,
@@ -132,10 +134,10 @@ def custom_generate(
     sequence = request.begin(pair, prompt, recipe, options, stats)
     sequence.prompt_ids = input_ids[0]  # what processors and criteria look at: the caller's own, padding and all
     streamer = call.get("streamer")
-    for tokens in request.run(pair, prompt, options, sequence):
-        if streamer is not None:
-            for token in tokens:
-                streamer.put(torch.tensor([token]))
+    if streamer is not None:
+        sequence.listener = lambda token: streamer.put(torch.tensor([token]))
+    for _ in request.run(pair, prompt, options, sequence):
+        pass
     if streamer is not None:
         streamer.end()
     stats.finish(len(sequence.tokens))

@@ -16,6 +16,11 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 KNOWN = ("torch", "torchvision", "transformers", "accelerate")
+QUIET = (
+    *KNOWN, "peft",
+    *("awq", "bitsandbytes", "compressed_tensors", "eetq", "gptqmodel", "hqq", "optimum", "torchao"),
+)  # fmt: skip
+"""Packages whose modules draw nothing from the global dice when they aren't in training."""
 
 
 def package_of(code: Any) -> str:
@@ -53,6 +58,20 @@ def has_others_forward(part: nn.Module) -> bool:
     if "forward" in vars(part) and not moves_alone(part):
         return True
     return not is_known_code(type(part).forward)
+
+
+def may_draw(model: nn.Module) -> bool:
+    """Whether a stranger's code runs in a model, of which nobody knows whether it throws dice. Takes a millisecond."""
+    if any(hooks_on_all()):
+        return True
+    kinds: set[type] = set()
+    for part in model.modules():
+        if any(of_others(part._forward_pre_hooks)) or any(of_others(part._forward_hooks)):
+            return True
+        if "forward" in vars(part) and not moves_alone(part):
+            return True
+        kinds.add(type(part))
+    return any(package_of(kind) not in QUIET for kind in kinds)
 
 
 @lru_cache(maxsize=4096)

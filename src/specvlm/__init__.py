@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from specvlm.comparing.record import Arm
     from specvlm.engine.stats import Stats
     from specvlm.engine.tree import DraftTree, DynamicTree, TreeTemplate
-    from specvlm.errors import LengthWarning, ModelError, OptionError, PocketWarning, SpecVLMError, VideoError
+    from specvlm.errors import (
+        LengthWarning,
+        ModelError,
+        OptionError,
+        OptionWarning,
+        PocketWarning,
+        SpecVLMError,
+        VideoError,
+    )
     from specvlm.integrations.transformers_generate import custom_generate
     from specvlm.pipeline import SpecVLM, load
     from specvlm.watching.watch_list import WatchList
@@ -29,6 +37,7 @@ __all__ = [
     "LengthWarning",
     "ModelError",
     "OptionError",
+    "OptionWarning",
     "Options",
     "PocketWarning",
     "SpecVLM",
@@ -49,7 +58,15 @@ _HOMES = {
     "specvlm.comparing.record": ("Arm",),
     "specvlm.engine.stats": ("Stats",),
     "specvlm.engine.tree": ("DraftTree", "DynamicTree", "TreeTemplate"),
-    "specvlm.errors": ("LengthWarning", "ModelError", "OptionError", "PocketWarning", "SpecVLMError", "VideoError"),
+    "specvlm.errors": (
+        "LengthWarning",
+        "ModelError",
+        "OptionError",
+        "OptionWarning",
+        "PocketWarning",
+        "SpecVLMError",
+        "VideoError",
+    ),
     "specvlm.integrations.transformers_generate": ("custom_generate",),
     "specvlm.answering.options": ("Options",),
     "specvlm.pipeline": ("SpecVLM", "load"),

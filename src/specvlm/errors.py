@@ -29,6 +29,10 @@ class LengthWarning(UserWarning):
     """A prompt is longer than what its model was made for: the answer is stock generate's, and may be poor."""
 
 
+class OptionWarning(UserWarning):
+    """An option was given that does nothing in this setting: the answer is as if it was left out."""
+
+
 class PocketWarning(UserWarning):
     """The embedded pocket pair, a toy, is asked about a video that isn't of its little world."""
 

@@ -172,10 +172,10 @@ DRAWN = [
 @pytest.mark.parametrize("given", DRAWN, ids=str)
 def test_who_says_how_to_draw_wants_draws(given):
     assert Options(**given).draws
-    assert Options(**given).generate_kwargs() == {"max_new_tokens": 256, "do_sample": True} | given
+    assert Options(**given).generate_kwargs() == {"do_sample": True} | given
     greedy = Options(do_sample=False, **given)
     assert not greedy.draws
-    assert greedy.generate_kwargs() == {"max_new_tokens": 256, "do_sample": False} | given
+    assert greedy.generate_kwargs() == {"do_sample": False} | given
 
 
 @pytest.mark.parametrize("more", [{}, {"do_sample": False}, {"top_p": 0.9, "top_k": 5, "min_p": 0.1}], ids=str)
@@ -183,7 +183,7 @@ def test_who_says_how_to_draw_wants_draws(given):
 def test_temperature_0_is_greedy(unchecked_annotations, zero, more):
     asked = Options(temperature=zero, repetition_penalty=1.2, **more)
     assert asked.draws is False
-    assert asked.generate_kwargs() == {"max_new_tokens": 256, "do_sample": False, "repetition_penalty": 1.2}
+    assert asked.generate_kwargs() == {"do_sample": False, "repetition_penalty": 1.2}
 
 
 def test_temperature_0_and_draws_contradict_each_other():
@@ -204,7 +204,7 @@ def test_a_pruner_may_be_named_described_or_given():
 
 def test_generate_is_asked_only_what_was_asked():
     """What is left open, the checkpoint's generation config decides."""
-    assert Options().generate_kwargs() == {"max_new_tokens": 256}
+    assert Options().generate_kwargs() == {}
     asked = Options(
         max_new_tokens=7,
         do_sample=True,
@@ -227,6 +227,17 @@ def test_generate_is_asked_only_what_was_asked():
         "repetition_penalty": 1.1,
         "stop_strings": ["red"],
     }
+
+
+def test_what_does_nothing_is_named():
+    assert Options(do_sample=False, temperature=0.5, top_k=3).idle(drafts=True) == [
+        "temperature, top_k: nothing is drawn with do_sample=False, which takes the likeliest token"
+    ]
+    guesses = Options(pruner="uniform", pruning_ratio=0.5, tree="chain", self_scope="head")
+    assert guesses.idle(drafts=False) == ["pruner, pruning_ratio, self_scope, tree: nothing is guessed without a draft"]
+    assert guesses.without_guesses() == Options()
+    for idle in (Options(), Options(temperature=0.0, top_p=0.9), Options(do_sample=True, top_p=0.9), guesses):
+        assert idle.idle(drafts=True) == []
 
 
 def test_what_is_wrong_with_an_empty_value_is_told(unchecked_annotations):

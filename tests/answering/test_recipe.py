@@ -9,7 +9,8 @@ import torch
 
 import tiny
 from specvlm.answering.options import Options
-from specvlm.answering.recipe import Recipe, prepare_generation
+from specvlm.answering.recipe import MOST_NEW_TOKENS, Recipe, prepare_generation, with_length
+from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 
 IDS = torch.tensor([70, 71, 72, 70])
@@ -59,10 +60,8 @@ def test_processors_and_criteria_are_those_of_generate(monkeypatch, shipped, ask
         return input_ids
 
     monkeypatch.setattr(type(model), "_sample", spy)
-    options = Options(**asked)
-    model.generate(
-        input_ids=IDS[None], attention_mask=torch.ones(1, 4), tokenizer=tiny.tokenizer(), **options.generate_kwargs()
-    )
+    kwargs = with_length(tiny.family(model), len(IDS), Options(**asked)).generate_kwargs()
+    model.generate(input_ids=IDS[None], attention_mask=torch.ones(1, 4), tokenizer=tiny.tokenizer(), **kwargs)
     recipe = prepared(model, **asked)
     assert plain(recipe.processors) == plain(seen["processors"])
     by_name = {type(criterion).__name__: plain(criterion) for criterion in recipe.criteria}
@@ -113,6 +112,48 @@ def test_ways_to_decode_that_a_tree_cannot_follow_are_refused_in_one_line(shippe
     with pytest.raises(OptionError, match=complaint) as caught:
         prepared(model).chooser(None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shipped", "asked", "right"),
+    [
+        ({}, {}, MOST_NEW_TOKENS),
+        ({"max_new_tokens": 40}, {}, 40),
+        ({"max_length": 50}, {}, 46),
+        ({"max_new_tokens": 40, "max_length": 50}, {}, 40),
+        ({"max_new_tokens": 40, "max_length": 3}, {"max_new_tokens": 7}, 7),
+        ({"max_length": 50}, {"max_new_tokens": 0}, 0),
+    ],
+    ids=str,
+)
+def test_an_answer_is_as_long_as_was_asked_or_as_the_checkpoint_says(shipped, asked, right):
+    model = tiny.llava_model(0, layers=1)
+    for name, value in shipped.items():
+        setattr(model.generation_config, name, value)
+    family, options = tiny.family(model), Options(**asked)
+    assert with_length(family, len(IDS), options) == Options(max_new_tokens=right)
+    assert prepare_generation(family, IDS, options).config.max_length == len(IDS) + max(1, right)
+
+
+def test_a_prompt_that_is_too_long_for_the_checkpoint_s_own_length_is_refused():
+    model = tiny.llava_model(0, layers=1)
+    model.generation_config.max_length = 4
+    with pytest.raises(OptionError, match=r"max_length=4, which a prompt of 4 tokens fills: give max_new_tokens"):
+        prepared(model)
+
+
+@pytest.mark.parametrize("shipped", [{"max_new_tokens": 5}, {"max_length": 60}], ids=str)
+def test_answers_and_their_oracle_end_where_stock_ends_by_itself(shipped):
+    model = tiny.llava_model(0, layers=1)
+    for name, value in shipped.items():
+        setattr(model.generation_config, name, value)
+    vlm, film, options = tiny.pair(model, None), tiny.film(4, 0), Options()
+    prompt = vlm.prepare(film, "what?", options, Stats())
+    stock = model.generate(**prompt.model_inputs)[0, prompt.num_tokens :].tolist()
+    assert 0 < len(stock) < MOST_NEW_TOKENS
+    answers = vlm.generate(film, "what?"), vlm.autoregressive(film, "what?")
+    assert [list(answer.token_ids) for answer in answers] == [stock, stock]
+    assert {answer.finish_reason for answer in answers} == {"length"}
 
 
 def test_no_forward_is_run_and_the_model_is_left_alone():

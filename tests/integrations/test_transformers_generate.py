@@ -30,7 +30,7 @@ from transformers.generation.streamers import BaseStreamer
 import specvlm
 import tiny
 from integrations.calls import draft, inputs, same, target
-from specvlm import DynamicTree, ModelError, OptionError, Stats
+from specvlm import DynamicTree, ModelError, OptionError
 from specvlm.families.releases import CACHE_NAMES, CHUNKS_SEE_WRONG
 from specvlm.integrations import transformers_generate as custom
 from specvlm.pruning import PRUNERS, num_to_keep
@@ -88,7 +88,6 @@ class Tape(BaseStreamer):
         {"do_sample": True, "top_p": 0.5, "repetition_penalty": 1.05},
         {"do_sample": True, "temperature": 0.5, "top_k": 5, "min_p": 0.05},
         {"generation_config": GenerationConfig(max_new_tokens=30, do_sample=True, temperature=0.6, eos_token_id=2)},
-        {"use_cache": False},
         {"cache_implementation": "static", "disable_compile": True},
         {"max_length": 60, "max_new_tokens": None},
         {"suppress_tokens": [5, 6, 7], "renormalize_logits": True},
@@ -363,6 +362,7 @@ def embeds() -> torch.Tensor:
         ({"return_dict_in_generate": True, "output_scores": True}, OptionError, "output_scores"),
         ({"return_dict_in_generate": True, "output_attentions": True}, OptionError, "output_attentions"),
         ({"guidance_scale": 1.5, "negative_prompt_ids": torch.tensor([[5]])}, OptionError, "keeps a memory"),
+        ({"synced_gpus": True}, OptionError, "synced_gpus=True"),
         ({"pruning_ratio": 1.5}, OptionError, "pruning_ratio must be a number from 0 to 1, not 1.5"),
         ({"pruner": "best"}, OptionError, "best"),
         ({"tree": "chain", "width": 2}, OptionError, "width belongs to the dynamic tree"),

@@ -182,7 +182,7 @@ def test_quantised_weights_are_accepted_and_right(kind, same: Same):
     vlm = tiny.pair(exchanged(big(), WEIGHTS_ALONE[kind]), tiny.noised(big(), 0.02))
     for seed in range(3):
         assert same(vlm, tiny.film(5, seed), **ASKED).stats.num_accepted > 0
-        same(vlm.without_draft(), tiny.film(5, seed), **ASKED)
+        same(vlm.without_draft(), tiny.film(5, seed), max_new_tokens=24)
 
 
 @pytest.mark.parametrize("kind", ["int8 rows", "torchao"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from specvlm.errors import OptionError, brief
@@ -30,6 +30,12 @@ LARGEST_TREE = 1024
 
 OF_DRAWS = ("temperature", "top_k", "top_p", "min_p")
 """Options that say how tokens are drawn."""
+
+OF_GUESSES = (
+    *("pruner", "pruning_ratio", "positions", "prune_images", "vision", "self_scope"),
+    *("tree", "depth", "num_nodes", "width"),
+)
+"""Options that say how a draft guesses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +124,9 @@ class Options:
     num_nodes: Annotated[int | None, "Node budget of the dynamic tree (default 12)."] = None
     width: Annotated[int | None, "Branches at each level of the dynamic tree (default 2)."] = None
 
-    max_new_tokens: Annotated[int, "Most tokens of an answer."] = 256
+    max_new_tokens: Annotated[
+        int | None, "Most tokens of an answer (default: as the checkpoint's generation config says, or 256)."
+    ] = None
     do_sample: Annotated[
         bool | None,
         "Draw each token from the target's distribution, or always take the likeliest one (default: draw if "
@@ -231,6 +239,25 @@ class Options:
             return bool(self.do_sample)
         return True if any(getattr(self, name) is not None for name in OF_DRAWS) else None
 
+    def at_most(self, count: int) -> int:
+        """So many tokens, or fewer if fewer were asked for."""
+        return count if self.max_new_tokens is None else min(count, self.max_new_tokens)
+
+    def idle(self, *, drafts: bool) -> list[str]:
+        """What was given and does nothing, a line each: of draws where there are none, of guesses without a draft."""
+        lines = []
+        drawn = [name for name in OF_DRAWS if getattr(self, name) is not None]
+        if self.do_sample is False and drawn and self.temperature != 0:
+            lines.append(f"{', '.join(drawn)}: nothing is drawn with do_sample=False, which takes the likeliest token")
+        guessed = [name for name in OF_GUESSES if getattr(self, name) != getattr(type(self), name)]
+        if guessed and not drafts:
+            lines.append(f"{', '.join(guessed)}: nothing is guessed without a draft")
+        return lines
+
+    def without_guesses(self) -> Options:
+        """The same where nobody drafts."""
+        return replace(self, **{name: getattr(type(self), name) for name in OF_GUESSES})
+
     def _of_a_tree(self) -> list[str]:
         """What was given of a tree."""
         return [name for name in ("tree", "depth", "num_nodes", "width") if getattr(self, name) is not None]
@@ -268,13 +295,13 @@ class Options:
         return shape if self.depth is None else shape.cut(self.depth)
 
     def generate_kwargs(self) -> dict[str, Any]:
-        """What stock `generate` must be called with to be asked the same."""
-        names = ("repetition_penalty",) if self.temperature == 0 else (*OF_DRAWS, "repetition_penalty")
+        """What stock `generate` must be called with to be asked the same. Without a `max_new_tokens` it would take its
+        own default of 20 (`recipe.with_length` says how many are meant)."""
+        names = ("repetition_penalty", "max_new_tokens")
+        names = names if self.temperature == 0 else (*OF_DRAWS, *names)
         asked = {name: getattr(self, name) for name in names} | {"do_sample": self.draws}
         given = {name: value for name, value in asked.items() if value is not None}
-        return (
-            given | {"max_new_tokens": self.max_new_tokens} | ({"stop_strings": list(self.stop)} if self.stop else {})
-        )
+        return given | ({"stop_strings": list(self.stop)} if self.stop else {})
 
 
 def is_text(value: object) -> bool:

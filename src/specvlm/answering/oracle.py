@@ -11,7 +11,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from specvlm.answering.answer import Generation
 from specvlm.answering.options import Options
-from specvlm.answering.recipe import prepare_generation
+from specvlm.answering.recipe import prepare_generation, with_length
 from specvlm.engine.sequence import FinishReason
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
@@ -86,6 +86,7 @@ def generate_stock(
     """
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
+    options = with_length(family, prompt.num_tokens, options)
     if options.max_new_tokens == 0:
         return (), "length"
     model, clock = family.model, _Clock(stats, on_tokens)
@@ -107,12 +108,13 @@ def generate_stock(
     eos_ids = [eos] if isinstance(eos, int) else eos or []
     if tokens[-1] in eos_ids:
         return tokens, "eos"
-    if len(tokens) < options.max_new_tokens:
+    most = options.max_new_tokens
+    if most is not None and len(tokens) < most:
         return tokens, "stop"
     criterion = None
     if options.stop or model.generation_config.stop_strings:  # one of them may end just where the length does
         rules = prepare_generation(family, prompt.input_ids, options)
-        criterion = rules.stopping(options.max_new_tokens).criterion
+        criterion = rules.stopping(len(tokens)).criterion
     return tokens, "stop" if criterion is not None and criterion(output) else "length"
 
 

@@ -6,7 +6,7 @@ at the door that it has for custom decoding loops.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -31,6 +31,9 @@ from specvlm.families.base import Family
 
 CLOSE = 8.0
 """Units of rounding within which two forwards of one text may disagree about the better of two tokens."""
+
+MOST_NEW_TOKENS = 256
+"""Of an answer where nobody says how many, the checkpoint neither. Stock's own default of 20 ends in mid-sentence."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,24 @@ class Recipe:
         return Stopping(max_new_tokens, frozenset(eos_ids), criterion)
 
 
+def with_length(family: Family, num_prompt_tokens: int, options: Options) -> Options:
+    """The options with their `max_new_tokens`: as asked for, or as the checkpoint's generation config has it, which may
+    count the prompt (`max_length`), or MOST_NEW_TOKENS. Errors: OptionError if the prompt alone is too long for that.
+    """
+    if options.max_new_tokens is not None:
+        return options
+    config = family.model.generation_config
+    most = config.max_new_tokens
+    if most is None and config.max_length is not None:
+        most = config.max_length - num_prompt_tokens
+        if most < 1:
+            raise OptionError(
+                f"the generation config of {family.name} has max_length={config.max_length}, which a prompt of "
+                f"{num_prompt_tokens} tokens fills: give max_new_tokens"
+            )
+    return replace(options, max_new_tokens=MOST_NEW_TOKENS if most is None else most)
+
+
 def refuse_what_no_answer_shows(config: GenerationConfig) -> None:
     """Settings that make `generate` answer otherwise, and that neither its mode nor its processors tell of.
 
@@ -109,8 +130,8 @@ def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Op
     model = cast(Any, family.model)
     ids = input_ids[None].to(model.device)
     refuse_what_no_answer_shows(model.generation_config)
-    kwargs = options.generate_kwargs()
-    kwargs["max_new_tokens"] = max(1, options.max_new_tokens)  # generate itself refuses to emit nothing
+    kwargs = with_length(family, len(input_ids), options).generate_kwargs()
+    kwargs["max_new_tokens"] = max(1, kwargs["max_new_tokens"])  # generate itself refuses to emit nothing
     # Before it calls a custom loop `generate` drops the tokenizer that stop strings need, so we make their criterion.
     stop_strings = kwargs.pop("stop_strings", None) or model.generation_config.stop_strings
     criteria = [StopStringCriteria(family.tokenizer, stop_strings)] if stop_strings else []

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import Any, final
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from specvlm.answering.dice import AsideDrafter, aside
 from specvlm.answering.options import Options
 from specvlm.answering.pair import Pair, check_forwards
 from specvlm.answering.placing import Place, place
-from specvlm.answering.recipe import Recipe
+from specvlm.answering.recipe import Recipe, with_length
 from specvlm.engine.attention import ScoreRecorder
 from specvlm.engine.caches.borrowed_cache import BorrowedCache
 from specvlm.engine.caches.kv_cache import KVCache
@@ -27,7 +29,7 @@ from specvlm.engine.self_drafting import SelfDrafter
 from specvlm.engine.sequence import Sequence
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
-from specvlm.errors import OptionError
+from specvlm.errors import OptionError, OptionWarning
 from specvlm.families import Family
 from specvlm.families.checks.model_objects import refuse_unless_followed
 from specvlm.families.releases import refuse_wrong_chunks
@@ -43,9 +45,15 @@ MAX_PREALLOCATED_TOKENS = 4096
 """A cache has room for the prompt and this much of an answer from the start; a longer answer lets it grow."""
 
 
+_TOLD: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+"""What was said of answers of a model."""
+
+
 def measure(pair: Pair, options: Options) -> None:
     """Have the plan measure what it measures once, for all answers with such options."""
-    if options.planned and pair.draft is not None and options.max_new_tokens > 1:  # the first token needs no guess
+    if (
+        options.planned and pair.draft is not None and options.max_new_tokens not in (0, 1)
+    ):  # the first token needs no guess
         with aside(pair)():
             pair.planner(False, place(pair, options).stage)
 
@@ -77,10 +85,17 @@ def begin(
         raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
     if options.positions == "compact" and pair.draft == "self":
         raise OptionError("positions='compact' is for a draft model: a target that is its own draft moves nothing")
+    if options.self_scope == "head" and isinstance(pair.draft, Family):
+        raise OptionError("self_scope='head' is for a target that is its own draft: a draft model keeps what it reads")
+    refuse_ids_beyond(pair.target, prompt)
+    for line in options.idle(drafts=pair.draft is not None):
+        tell_once(pair.target, line)
     refuse_wrong_chunks(recipe.config.prefill_chunk_size, prompt.num_video_tokens)
     stats.num_prompt_tokens, stats.num_video_tokens = prompt.num_tokens, prompt.num_video_tokens
     stats.num_kept = prompt.num_video_tokens
-    stopping = recipe.stopping(options.max_new_tokens)
+    num_asked = with_length(pair.target, prompt.num_tokens, options).max_new_tokens
+    assert num_asked is not None
+    stopping = recipe.stopping(num_asked)
     # No guess stands further than the last token that plain decoding would read.
     answered = prompt.next_position + max(0, stopping.max_new_tokens - 1)
     pair.target.decoder.refuse_beyond(max(int(prompt.position_ids.max()) + 1, answered))
@@ -97,6 +112,25 @@ def begin(
         stopping=stopping,
         stats=stats,
     )
+
+
+def tell_once(target: Family, line: str) -> None:
+    """Warn of an option that does nothing (`OptionWarning`): once for each model, however many answers it gives."""
+    told = _TOLD.setdefault(target.model, set())
+    if line not in told:
+        told.add(line)
+        warnings.warn(line, OptionWarning, stacklevel=2)
+
+
+def refuse_ids_beyond(target: Family, prompt: Prompt) -> None:
+    """Errors: OptionError for a token that the target's embedding has no row for, where stock `generate` has an
+    IndexError. (Place-holders are no words: what stands there is seen.)"""
+    embedding: Any = target.model.get_input_embeddings()
+    num_rows = embedding.weight.shape[0]
+    words = prompt.input_ids[~prompt.video_mask.to(prompt.input_ids.device)]
+    odd = words[(words < 0) | (words >= num_rows)].tolist()
+    if odd:
+        raise OptionError(f"input_ids hold {odd[0]}, and {target.name} has embeddings for 0 to {num_rows - 1}")
 
 
 def run(

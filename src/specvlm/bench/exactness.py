@@ -234,7 +234,7 @@ def _twice(vlm: Answerer, video: Any, question: str, options: Options) -> Genera
     prompt = vlm.prepare(video, question, options, stats)
     double = replace(prompt, model_inputs={name: torch.cat([one, one]) for name, one in prompt.model_inputs.items()})
     tokens, reason = generate_stock(vlm.target, double, options, stats)
-    ends = prepare_generation(vlm.target, prompt.input_ids, options).stopping(options.max_new_tokens).eos_ids
+    ends = prepare_generation(vlm.target, prompt.input_ids, options).stopping(len(tokens)).eos_ids
     last = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
     return _generation(vlm, tokens[: last + 1], reason, stats)
 

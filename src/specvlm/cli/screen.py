@@ -63,11 +63,11 @@ def silence() -> None:
     from huggingface_hub import logging as hub_logging
     from transformers.utils import logging
 
-    from specvlm.errors import LengthWarning, PocketWarning
+    from specvlm.errors import LengthWarning, OptionWarning, PocketWarning
 
     python_logging.getLogger("bitsandbytes").setLevel(python_logging.ERROR)
     warnings.simplefilter("ignore")
-    for ours in (LengthWarning, PocketWarning):
+    for ours in (LengthWarning, OptionWarning, PocketWarning):
         warnings.simplefilter("always", ours)
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     hub_logging.set_verbosity_error()

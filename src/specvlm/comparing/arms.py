@@ -43,7 +43,7 @@ class Way:
     def asked(self, options: Options) -> Options:
         """What it is asked with. Trees are fixed where nobody asked for a plan: `auto` stands beside the others, to
         show what that brings."""
-        asked = replace(options, **self.overrides)
+        asked = replace(options if self.needs_draft else options.without_guesses(), **self.overrides)
         return replace(asked, plan=asked.plan or "fixed")
 
     def run(

@@ -87,7 +87,7 @@ def compare(
             f"the generation config has max_time={seconds}, which ends an answer by the clock: answers that differ in "
             "speed can't be compared; make it None"
         )
-    shorter = replace(options, max_new_tokens=min(WARM_UP_TOKENS, options.max_new_tokens))
+    shorter = replace(options, max_new_tokens=options.at_most(WARM_UP_TOKENS))
     devices = vlm.pair.devices
     if whole_warm_up is None:
         whole_warm_up = any(device.type == "cuda" for device in devices)

@@ -76,8 +76,8 @@ class Worker:
         job.setting.require(self._vlm)
         if not self._warm:
             self._warm = True
-            short = min(WARM_UP_TOKENS, job.setting.options.max_new_tokens)
-            options = replace(job.setting.options, max_new_tokens=short)
+            asked = job.setting.options
+            options = replace(asked, max_new_tokens=asked.at_most(WARM_UP_TOKENS))
             list(evaluate_sample(self._vlm, job.sample, job.setting.arms, options))
         for made in evaluate_sample(self._vlm, job.sample, job.arms, job.setting.options, job.oracle):
             yield {"setting": job.setting.name} | made

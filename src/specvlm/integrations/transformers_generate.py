@@ -96,6 +96,11 @@ def custom_generate(
     call = _arguments_of_generate()
     if call.get("assistant_model") is not None:
         raise OptionError("give the draft as draft_model=...; assistant_model is for generate's own way to guess")
+    if call.get("synced_gpus"):
+        raise OptionError(
+            "synced_gpus=True lets processes take each step together, and those of specvlm are one answer's own: make "
+            "it False"
+        )
     if stop_strings is not None:
         stopping_criteria = _with_stop_strings(stopping_criteria, stop_strings, call.get("tokenizer"))
     recipe = Recipe(generation_config, logits_processor, stopping_criteria)
@@ -129,6 +134,8 @@ def custom_generate(
     }
     where = {name: call[name] for name in POSITIONAL if call.get(name) is not None}
     prompt = _prompt(target, input_ids, inputs | model_kwargs | where)
+    if generation_config.use_cache is False:
+        request.tell_once(target, "use_cache=False: the tokens are the same, but specvlm keeps a cache all the same")
 
     stats = Stats(pair.devices) if stats is None else stats
     sequence = request.begin(pair, prompt, recipe, options, stats)
@@ -223,7 +230,8 @@ def _prompt(target: Family, input_ids: Int[Tensor, "batch length"], handed: dict
         real = mask[0].cpu().bool()
         if not real[-1] or (real[:-1] & ~real[1:]).any():
             raise OptionError("attention_mask may hide padding on the left, and nothing else")
-    ours = ("logits_to_keep", "use_cache")  # how to run a forward, which is our own affair
+    # How to run a forward is our own affair, and what it returns beside logits is nobody's: tokens are all we return.
+    ours = ("logits_to_keep", "use_cache", "output_attentions", "output_hidden_states")
     inputs = {name: value for name, value in handed.items() if value is not None and name not in ours}
     if "mm_token_type_ids" in inputs:
         inputs["mm_token_type_ids"] = inputs["mm_token_type_ids"][:, real.to(inputs["mm_token_type_ids"].device)]

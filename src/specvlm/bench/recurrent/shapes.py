@@ -22,7 +22,7 @@ from specvlm.families.loading import family_of
 PERIOD = 4
 """Three layers fold what they read, and the fourth attends."""
 
-SMALL_TOWER = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2}
+SMALL_TOWER: dict[str, Any] = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2}
 """No step looks at a video."""
 
 

@@ -324,7 +324,7 @@ class Family(abc.ABC):
                 raise OptionError(
                     f"the text holds {token!r}, which is this model's place-holder for a video or image: reword it"
                 )
-        require_fitting(texts, self.tokenizer, self.decoder.language_model.config, self.name)
+        require_fitting(texts, self.tokenizer, self.model.config.get_text_config(), self.name)
         turns = [text for turn in history for text in turn] + [question]
         spoken = [_message("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(turns)]
         if not turns[0] and says_something(lead):

@@ -8,9 +8,9 @@ queue is short, for what is in it is lost with its replica; all others wait in t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, final
+from typing import Any, cast, final
 
 from pydantic import TypeAdapter, ValidationError
 from ray import serve
@@ -87,9 +87,12 @@ class Sticky:
         await self._inner(scope, receive, send)
 
 
-@serve.multiplexed(max_num_models_per_replica=REMEMBERED)
-async def _known(name: str) -> str:
+async def _itself(name: str) -> str:
     return name
+
+
+# Ray's annotation of what it makes of a function is that of a method's.
+_known = cast("Callable[[str], Awaitable[str]]", serve.multiplexed(max_num_models_per_replica=REMEMBERED)(_itself))
 
 
 def _of(kind: Any, told: Mapping[str, Any]) -> Any:

@@ -46,7 +46,7 @@ def test_the_end_token_wherever_it_falls(same, family: str, name: str) -> None:
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("sampled", [{}, {"do_sample": True, "seed": 4, "temperature": 0.4}], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("sampled", [{}, {"do_sample": True, "seed": 5, "temperature": 0.4}], ids=["greedy", "sampled"])
 @every_family
 def test_stop_strings_wherever_they_fall(same, family: str, sampled: dict) -> None:
     vlm = pair("twin", family=family)

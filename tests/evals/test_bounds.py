@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def test_a_file_that_is_larger_than_what_is_read_at_once(tmp_path: Path, monkeyp
     os.truncate(tmp_path / name, 2**36)
     with pytest.raises(OptionError, match=f"{name} has 65536 MiB, and more than 1 are not read at once"):
         names(tmp_path)
+
+
+def test_no_library_has_its_own_say_about_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.Logger, "handle", lambda self, record: said.append(record))
+    (tmp_path / "questions.parquet").write_bytes(b"PAR1" + bytes(100) + b"none")
+    with pytest.raises(OptionError, match="is no parquet file"):
+        names(tmp_path)
+    assert said == []
 
 
 def test_more_options_than_letters(tmp_path: Path):

@@ -222,15 +222,18 @@ def _quoted(value: Any) -> str:
 
 @contextmanager
 def datasets() -> Iterator[Any]:
-    """The library of that name, without its progress bars. Errors: OptionError if it isn't installed."""
+    """The library of that name, without its progress bars and lines about errors, which it raises as well. Errors:
+    OptionError if it isn't installed."""
     try:
         import datasets as library
     except ImportError:
         raise OptionError("parquet files and the Hub are read by datasets: pip install 'specvlm[eval]'") from None
-    shown = library.is_progress_bar_enabled()
+    shown, verbosity = library.is_progress_bar_enabled(), library.logging.get_verbosity()
     library.disable_progress_bars()
+    library.logging.set_verbosity(library.logging.CRITICAL)
     try:
         yield library
     finally:
+        library.logging.set_verbosity(verbosity)
         if shown:
             library.enable_progress_bars()

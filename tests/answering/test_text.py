@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from specvlm.answering.text import TextStream
@@ -14,9 +18,30 @@ IDS = st.integers(0, tiny.VOCABULARY - 1)
 """Of everything that a model can emit: words, bytes, halves of characters, special tokens, ids that mean nothing."""
 
 
-def streamed(rounds: list[list[int]]) -> tuple[list[str], str]:
+WORDS = ("<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁a", "▁red", "a", "▁", "▁▁", "ä", "\ufffd")
+"""Of a tokenizer with byte fallback: two special tokens, bytes, and tokens with text of their own."""
+
+FALLBACK_IDS = st.one_of(st.sampled_from([0, 1, *range(258, 270)]), st.integers(2, 257))
+
+
+@lru_cache
+def byte_fallback() -> PreTrainedTokenizerFast:
+    """A tokenizer as Llama 2 and Mistral have it."""
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    inner = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    strip = decoders.Strip(content=" ", left=1, right=0)
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), strip]
+    inner.decoder = decoders.Sequence(parts)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>")
+
+
+def in_bytes(text: str) -> list[int]:
+    return [2 + byte for byte in text.encode()]
+
+
+def streamed(rounds: list[list[int]], tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> tuple[list[str], str]:
     """The pieces that are shown, and the whole text."""
-    stream = TextStream(TOKENIZER)
+    stream = TextStream(tokenizer)
     pieces = [stream.add(ids) for ids in rounds]
     rest, whole = stream.finish()
     return [*pieces, rest], whole
@@ -68,3 +93,22 @@ def test_special_tokens_are_not_shown(token):
     stream = TextStream(TOKENIZER)
     assert stream.add([TOKENIZER.convert_tokens_to_ids(token)]) == ""
     assert stream.finish() == ("", "")
+
+
+@given(st.lists(FALLBACK_IDS, max_size=12))
+@example([2 + ord("a"), 2 + 0xE6, 258])  # of a run of bytes that isn't UTF-8 as a whole no character is one
+@example([263, 2 + ord("a"), 2 + 0xF3, 1, 1, 258])
+def test_with_byte_fallback_pieces_join_to_the_whole_too(ids):
+    pieces, whole = streamed([[token] for token in ids], byte_fallback())
+    assert "".join(pieces) == whole == byte_fallback().decode(ids, skip_special_tokens=True)
+
+
+def test_a_run_of_bytes_comes_whole_with_the_word_behind_it():
+    first, last = WORDS.index("▁a"), WORDS.index("▁red")
+    pieces, _ = streamed([[token] for token in (first, *in_bytes("深い"), 1, last, *in_bytes("ö"))], byte_fallback())
+    assert [piece for piece in pieces if piece] == ["a", "深い red", "ö"]
+
+
+def test_other_words_do_not_wait():
+    ids = [WORDS.index(word) for word in ("▁a", "▁red", "▁", "ä", "▁▁", "a")]
+    assert streamed([[token] for token in ids], byte_fallback())[0] == ["a", " red", " ", "ä", "  ", "a", ""]

@@ -17,6 +17,7 @@ from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError
 from specvlm.families import Family
 from specvlm.families.releases import refuse_wrong_chunks
+from specvlm.families.whereabouts import device_of_work
 from specvlm.prompts.album import LateInputs
 from specvlm.prompts.prompt import Prompt
 
@@ -62,7 +63,7 @@ def refuse_unless_comparable(family: Family, prompt: Prompt, options: Options) -
     recipe.chooser(None, strict=options.strict)
     refuse_wrong_chunks(recipe.config.prefill_chunk_size, prompt.num_video_tokens)
     cache = family.model.generation_config.cache_implementation
-    if cache is not None and cache.startswith("offloaded") and family.model.device.type == "cpu":
+    if cache is not None and cache.startswith("offloaded") and device_of_work(family.model).type == "cpu":
         raise OptionError(f"cache_implementation={cache!r} is for models on an accelerator, and this one is on the CPU")
 
 
@@ -89,13 +90,13 @@ def generate_stock(
     options = with_length(family, prompt.num_tokens, options)
     if options.max_new_tokens == 0:
         return (), "length"
-    model, clock = family.model, _Clock(stats, on_tokens)
+    model, device, clock = family.model, device_of_work(family.model), _Clock(stats, on_tokens)
     inputs = {
         # What isn't pixels stays as exact as it came: times decide positions.
-        name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
+        name: value.to(device, model.dtype if name.startswith("pixel_values") else None)
         for name, value in prompt.model_inputs.items()
     }
-    devices = [model.device] if model.device.type == "cuda" else []
+    devices = [device] if device.type == "cuda" else []
     with family.as_found(), torch.random.fork_rng(devices, enabled=options.seed is not None):
         if options.seed is not None:
             torch.manual_seed(options.seed)

@@ -28,6 +28,7 @@ from specvlm.engine.sampling import Chooser, Processor
 from specvlm.engine.sequence import Stopping
 from specvlm.errors import OptionError, brief
 from specvlm.families.base import Family
+from specvlm.families.whereabouts import device_of_work
 
 CLOSE = 8.0
 """Units of rounding within which two forwards of one text may disagree about the better of two tokens."""
@@ -128,7 +129,7 @@ def _hand_over(
 def prepare_generation(family: Family, input_ids: Int[Tensor, " L"], options: Options) -> Recipe:
     """What `model.generate` would decode with. Errors: OptionError, with generate's own reason."""
     model = cast(Any, family.model)
-    ids = input_ids[None].to(model.device)
+    ids = input_ids[None].to(device_of_work(model))
     refuse_what_no_answer_shows(model.generation_config)
     kwargs = with_length(family, len(input_ids), options).generate_kwargs()
     kwargs["max_new_tokens"] = max(1, kwargs["max_new_tokens"])  # generate itself refuses to emit nothing

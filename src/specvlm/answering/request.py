@@ -163,6 +163,9 @@ def run(
         draft = None
     prunes = draft is not None and num_pruned > 0
     by_head = draft == "self" and options.self_scope == "head"
+    if isinstance(draft, Family) and sequence.num_left > 1:
+        # Now, and not when the first token has been told.
+        _refuse_unfit(draft, _draft_room(options, sequence, prompt.num_tokens - num_pruned))
 
     sights = Sights() if sights is None else sights
     sequence.cache.truncate(prompt.num_tokens - 1)  # the answer begins with what follows from the last token
@@ -259,6 +262,17 @@ def _most_nodes(options: Options) -> int:
     return 1 + MAX_NODES if options.planned else options.tree_shape().max_nodes
 
 
+def _draft_room(options: Options, sequence: Sequence, num_tokens: int) -> int:
+    """The positions that a draft needs whose prompt has so many tokens."""
+    return num_tokens + min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
+
+
+def _refuse_unfit(draft: Family, room: int) -> None:
+    """Errors: ModelError for a draft that can't read so many positions, or has an attention by now that isn't stock."""
+    draft.decoder.new_cache(room)  # it refuses what can't be rolled back, and holds nothing yet
+    draft.decoder.refuse_foreign_attention()
+
+
 def _draft_by_model(
     pair: Pair,
     draft: Family,
@@ -281,9 +295,8 @@ def _draft_by_model(
             seen = sights.of(pair.target, prompt)
         embeds = draft.embed(pruned, seen)
     with sequence.stats.phase("prefill_draft"):
-        room = min(sequence.stopping.max_new_tokens, MAX_PREALLOCATED_TOKENS) + _most_nodes(options)
-        room += pruned.num_tokens
-        cache = draft.decoder.new_cache(room)  # it refuses what can't be rolled back, and holds nothing yet
+        room = _draft_room(options, sequence, pruned.num_tokens)
+        cache = draft.decoder.new_cache(room)
         if placed.stage is not None:
             cache = placed.stage.draft_cache(room)
         draft.decoder.prefill(embeds, pruned.position_ids, cache)

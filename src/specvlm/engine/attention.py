@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -125,6 +125,25 @@ def folded_mask(
     return additive.view(1, 1, groups * rows, length)
 
 
+@final
+class Folding:
+    """A mask of one forward, folded once for each number of query heads that share a K/V head: one number in most
+    models, in some another for each kind of layer."""
+
+    __slots__ = ("_dtype", "_folded", "_length", "_mask")
+
+    def __init__(self, mask: Bool[Tensor, "rows last"], dtype: torch.dtype, length: int | None = None) -> None:
+        self._mask, self._dtype, self._length = mask, dtype, length
+        self._folded: dict[int, Tensor] = {}
+
+    def of(self, groups: int) -> Float[Tensor, "1 1 folded length"]:
+        """The `folded_mask` for so many query heads a K/V head."""
+        made = self._folded.get(groups)
+        if made is None:
+            made = self._folded[groups] = folded_mask(self._mask, groups, self._dtype, self._length)
+        return made
+
+
 def attention_forward(
     module: nn.Module,
     query: Float[Tensor, "1 heads rows dim"],
@@ -134,7 +153,7 @@ def attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     *,
-    mask: Float[Tensor, "1 1 folded columns"] | None = None,
+    mask: Float[Tensor, "1 1 folded columns"] | Folding | None = None,
     recorder: ScoreRecorder | None = None,
     kernel: Callable[..., Tensor] = scaled_dot_product_attention,
     alone: Sequence[Seen] | None = None,
@@ -142,9 +161,9 @@ def attention_forward(
 ) -> tuple[Float[Tensor, "1 rows heads value_dim"], None]:
     """Signature of transformers' AttentionInterface: called after rotary embedding and cache update.
 
-    `mask` is a `folded_mask`, as the `kernel` wants it, or None for a causal one. `alone`, what each row sees, has them
-    attend one by one. An `attention_mask` that transformers made is not looked at: it is of the kind that the model's
-    own attention wants.
+    `mask` is a `folded_mask`, or what makes it, as the `kernel` wants it, or None for a causal one. `alone`, what each
+    row sees, has them attend one by one. An `attention_mask` that transformers made is not looked at: it is of the kind
+    that the model's own attention wants.
     """
     batch, heads, rows, dim = query.shape
     kv_heads, length = key.shape[1], key.shape[2]
@@ -162,6 +181,7 @@ def attention_forward(
     if mask is None and rows > 1:
         mask = folded_mask(causal_mask(rows, length, key.device), groups, query.dtype)
     elif mask is not None:
+        mask = mask.of(groups) if isinstance(mask, Folding) else mask
         mask = mask.to(key.device)  # with `device_map` each layer may live on another device
     folded = query.reshape(batch, kv_heads, groups * rows, dim)
     output = kernel(folded, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)

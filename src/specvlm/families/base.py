@@ -136,7 +136,8 @@ class Family(abc.ABC):
     def devices(self) -> tuple[torch.device, ...]:
         """Where it works: where its weights are."""
         weights = [weight.device for weight in self.model.parameters()]
-        return tuple(device for device in dict.fromkeys(weights) if device.type != "meta")  # such wait elsewhere
+        there = tuple(device for device in dict.fromkeys(weights) if device.type != "meta")  # such wait elsewhere
+        return there or (self.decoder.device,)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:

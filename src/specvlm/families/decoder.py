@@ -16,11 +16,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from specvlm.engine.attention import (
+    Folding,
     ScoreRecorder,
     Seen,
     attention_forward,
     causal_mask,
-    folded_mask,
     lend_attention,
     seen_by_each,
     without_cudnn,
@@ -34,10 +34,12 @@ from specvlm.engine.kernels.thin_attention import pays as thin_attention_pays
 from specvlm.engine.kernels.thin_products import thin_products
 from specvlm.errors import LengthWarning, ModelError
 from specvlm.families.checks.frequencies import positions_of, reach_of
-from specvlm.families.checks.stock_attention import AskedAttention, ForeignRefused
+from specvlm.families.checks.layer_types import layer_types_of, names_types, refuse_looking_ahead, window_of
+from specvlm.families.checks.stock_attention import AskedAttention, ForeignRefused, refuse_foreign
 from specvlm.families.layers import can_walk, walk
 from specvlm.families.recurrent.delta_net import DeltaNet
 from specvlm.families.releases import cache_name
+from specvlm.families.whereabouts import device_of_work, is_absent
 
 
 class HFDecoder:
@@ -71,13 +73,13 @@ class HFDecoder:
     def _learn(self) -> None:
         """What the language model that is there says of itself."""
         config = self.language_model.config
-        self.cache_name = cache_name(self.language_model.forward)
-        self._groups = config.num_attention_heads // config.num_key_value_heads
-        named: list[str] | None = getattr(config, "layer_types", None)
-        # Models that name no types have one for all layers, and take a mask: some of them look through a window.
-        only = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
-        self._layer_types = tuple(named or [only] * config.num_hidden_layers)
-        by_type = self._mask_by_layer_type and named
+        refuse_looking_ahead(config, self.name)
+        try:
+            self.cache_name = cache_name(self.language_model.forward)
+        except TypeError as error:
+            raise ModelError(f"{self.name} keeps what it has read in a way of its own: {error}") from None
+        self._layer_types = layer_types_of(config)
+        by_type = self._mask_by_layer_type and names_types(config)
         self._no_mask = dict.fromkeys(self._layer_types) if by_type else torch.empty(1, 1, 0, 0)
         self._delta_net = DeltaNet.of(self.language_model) if RECURRENT in self._layer_types else None
         self._reach = reach_of(self.language_model)
@@ -132,7 +134,7 @@ class HFDecoder:
     @property
     def device(self) -> torch.device:
         """Where embeddings and positions go in."""
-        return self._embedding.weight.device
+        return device_of_work(self._embedding)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -141,7 +143,13 @@ class HFDecoder:
     @property
     def embedding_is_meta(self) -> bool:
         """Whether there are shapes and no weights."""
-        return self._embedding.weight.is_meta
+        return is_absent(self._embedding)
+
+    @property
+    def _like(self) -> Tensor:
+        """A tensor as embeddings are, on the device where they and positions go in."""
+        weight = self._embedding.weight
+        return torch.empty(0, dtype=weight.dtype, device=self.device) if weight.is_meta else weight
 
     @torch.no_grad()
     def embed(self, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
@@ -154,7 +162,7 @@ class HFDecoder:
         if self._learnt_of is not self.language_model:
             self._learn()
         try:
-            window = getattr(self.language_model.config, "sliding_window", None)
+            window = window_of(self.language_model.config)
             replayed = () if self._delta_net is None else (RECURRENT,)
             refuse_unless_taken_back(self._layer_types, window, self.name, longest or capacity, replayed)
         except ValueError as error:
@@ -162,6 +170,10 @@ class HFDecoder:
         if self._delta_net is not None:
             return RecurrentCache(self._layer_types, capacity)
         return TreeCache(len(self._layer_types), capacity)
+
+    def refuse_foreign_attention(self) -> None:
+        """Errors: ModelError if the language model asks for an attention by now that isn't transformers' own."""
+        refuse_foreign(self.name, getattr(self.language_model.config, "_attn_implementation", None))
 
     def refuse_beyond(self, needed: int) -> None:
         """Errors: ModelError if forwards over `needed` positions have other rotary frequencies than shorter ones."""
@@ -194,7 +206,7 @@ class HFDecoder:
     ) -> Float[Tensor, " vocab"]:
         if self._packed is not None and not self._packed.still_true(self.language_model, self.head):
             self._packed = pack(self.language_model, self.head)
-        like = self._embedding.weight
+        like = self._like
         with thin_products(len(embeds), like.dtype, like.device):  # behind a video that is known there are few rows
             hidden = self._forward(embeds, positions, None, cache, recorder, like)
             return self._say(hidden[-1:])[0]
@@ -211,7 +223,7 @@ class HFDecoder:
     ) -> Float[Tensor, "nodes vocab"]:
         # Products of several rows needn't be those of one to the bit, whoever makes them; with tiles they mostly are.
         embedding, num_rows = self._embedding, tokens.shape[0]
-        like = embedding.weight
+        like = self._like
         with nullcontext() if as_stock and num_rows == 1 else self._products(num_rows, like):
             embeds = Embeds(_rows_of(embedding, tokens))
             hidden = self._forward(embeds, positions, mask, cache, None, like, is_text=True, as_stock=as_stock)
@@ -240,7 +252,7 @@ class HFDecoder:
 
     def products(self, num_rows: int) -> AbstractContextManager[None]:
         """The fastest way to multiply so few rows."""
-        return self._products(num_rows, self._embedding.weight)
+        return self._products(num_rows, self._like)
 
     def _products(self, num_rows: int, like: Tensor) -> AbstractContextManager[None]:
         """The fastest way to multiply so few rows by weights like this one."""
@@ -262,19 +274,20 @@ class HFDecoder:
         longer than an operation on a few rows."""
         kernel: Callable[..., Tensor] = scaled_dot_product_attention
         alone: Sequence[Seen] | None = None
-        length, seen = cache.length + len(embeds), mask
+        folding: Folding | None = None
+        length = cache.length + len(embeds)
         if as_stock:
-            alone, mask = [slice(None)] if mask is None else seen_by_each(mask, length), None
+            alone = [slice(None)] if mask is None else seen_by_each(mask, length)
         elif mask is not None and thin_attention_pays(mask.shape[0], like.dtype, like.device):
-            kernel, mask = thin_attention, folded_mask(hiding_columns(mask), self._groups, torch.float32)
+            kernel, folding = thin_attention, Folding(hiding_columns(mask), torch.float32)
         elif mask is not None:
-            mask = folded_mask(mask.to(like.device), self._groups, like.dtype, length)
+            folding = Folding(mask.to(like.device), like.dtype, length)
         elif is_text and len(embeds) > 1:  # once a forward, not once a layer
-            mask = folded_mask(causal_mask(len(embeds), len(embeds), like.device), self._groups, like.dtype, length)
+            folding = Folding(causal_mask(len(embeds), len(embeds), like.device), like.dtype, length)
 
-        ours = partial(attention_forward, mask=mask, recorder=recorder, kernel=kernel, alone=alone)
+        ours = partial(attention_forward, mask=folding, recorder=recorder, kernel=kernel, alone=alone)
         attend = AskedAttention(self.name, ours)
-        reading = cache.read_text(len(embeds), seen, like.device) if is_text else cache.read_prompt(len(embeds))
+        reading = cache.read_text(len(embeds), mask, like.device) if is_text else cache.read_prompt(len(embeds))
         # Who wants stock's numbers gets stock's kernels.
         kernels = nullcontext() if as_stock else without_cudnn(like.device)
         states = nullcontext()
@@ -289,6 +302,11 @@ class HFDecoder:
             raise ModelError(
                 f"{self.name} didn't ask transformers for its attention: this model, or this release, does it "
                 "otherwise, and specvlm can't mask a tree in it"
+            )
+        if cache.length != length:
+            raise ModelError(
+                f"{self.name}: its first layer keeps no keys and values of {len(embeds)} tokens in its cache; only "
+                "layers that do can be verified"
             )
         return hidden
 
@@ -312,4 +330,5 @@ class HFDecoder:
 
 def _rows_of(embedding: Any, tokens: Int[Tensor, " n"]) -> Float[Tensor, "n D"]:
     weight = embedding.weight
-    return embedding(tokens.to(weight.device).clamp(max=weight.shape[0] - 1)[None])[0]  # as stock calls it
+    there = device_of_work(embedding) if weight.is_meta else weight.device
+    return embedding(tokens.to(there).clamp(max=weight.shape[0] - 1)[None])[0]  # as stock calls it

@@ -38,6 +38,8 @@ class HFDeviceDecoder:
         model = decoder.language_model
         if not can_walk(model):
             return "its language model is called as a whole"
+        if getattr(model.config, "per_layer_attributes", None):
+            return "its layers differ in size"
         if len({weight.device for weight in model.parameters()}) > 1:
             return "it lies on several devices"
         if any(weight.is_meta for weight in model.parameters()):

@@ -15,6 +15,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
 from specvlm.families.pixels import Courier
+from specvlm.families.whereabouts import device_of_work, weight_of
 from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
@@ -129,12 +130,12 @@ class LlavaOnevision(Family):
         if len(frames) == 0:
             return Seen(frames, (), frames)
         tower = self.model.model.vision_tower
-        weight = next(tower.parameters())
-        courier, batches = Courier(weight.device), []
+        dtype = next(tower.parameters()).dtype
+        courier, batches = Courier(device_of_work(tower)), []
         for batch in frames.split(FRAMES_PER_BATCH):
             first, last = int(batch[0]), int(batch[-1])
             pixels = prompt.pixels("pixel_values_videos", first, last + 1, dim=1)[0, batch - first]
-            output = tower(courier.bring(pixels, weight.dtype), output_hidden_states=True)
+            output = tower(courier.bring(pixels, dtype), output_hidden_states=True)
             batches.append(self._selected(output.hidden_states))
         return Seen(frames, (torch.cat(batches),), torch.ones_like(frames))
 
@@ -152,7 +153,7 @@ class LlavaOnevision(Family):
         if prompt.num_video_tokens == 0:
             return Embeds(rows)
         core = self.model.model
-        video = core.image_newline.expand(prompt.num_video_tokens, -1).clone()
+        video = weight_of(core, "image_newline").to(rows).expand(prompt.num_video_tokens, -1).clone()
         placed = prompt.place_ids >= 0
         if placed.any():
             frames, which = prompt.frame_ids[placed].unique(return_inverse=True)

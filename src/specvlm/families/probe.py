@@ -8,6 +8,7 @@ rows are computed together and alone, once for each model, before any answer is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from specvlm.engine.decoder import Embeds
 from specvlm.engine.tree import DraftTree
 from specvlm.errors import ModelError, brief
 from specvlm.families.base import Family
@@ -51,6 +53,9 @@ COARSE, ROUGH = 1.5e-2, 0.2
 """How far a layer may be from linear: those that compute in bfloat16 are by 5e-3, in float8 by 3e-2; what is further
 off isn't meant to be linear."""
 
+_FAILURES = (RuntimeError, AssertionError, AttributeError, TypeError, LookupError, ValueError)
+"""What layers say of a shape, a mode or a cache that they can't do: quantised ones, or such as keep another memory."""
+
 _FOUND_FIT: WeakKeyDictionary[PreTrainedModel, tuple[object, ...]] = WeakKeyDictionary()
 """Models that were probed, as they were then."""
 
@@ -71,10 +76,11 @@ def require_fit(target: Family) -> None:
         for name, layer in _odd_products(target):
             _look_at(target, name, layer)
         _look_at_trees(target)
-    except (RuntimeError, AssertionError) as error:  # what quantised layers say of a shape or a mode that they can't do
-        raise ModelError(
-            f"{target.name} can't be run over a tree: {type(error).__name__}: {brief(error, 300)}"
-        ) from error
+        _look_at_a_frame(target)
+    except ModelError:
+        raise
+    except _FAILURES as error:
+        raise _not_run(target, error) from error
     _FOUND_FIT[target.model] = _signature(target)
 
 
@@ -84,7 +90,13 @@ def require_own_attention(draft: Family) -> None:
     if signature in (_FOUND_FIT.get(draft.model), _TRIED.get(draft.model)) or draft.decoder.embedding_is_meta:
         return
     refuse_packed(draft.model, draft.name)
-    draft.decoder.step(torch.tensor(WATCHED[:1]), torch.tensor([[0]]), None, draft.decoder.new_cache(0))
+    try:
+        _tree(draft.decoder, COMPANIONS[0])
+        _look_at_a_frame(draft)
+    except ModelError:
+        raise
+    except _FAILURES as error:
+        raise _not_run(draft, error) from error
     _TRIED[draft.model] = signature
 
 
@@ -194,6 +206,19 @@ def _look_at_trees(family: Family) -> None:
         noise = _apart(together, _tree(decoder, COMPANIONS[0]))
         allowed = rounded if routes else max(LITTLE, 4 * noise)
         _require(family, change, allowed, "when tokens change that they don't see")
+
+
+def _look_at_a_frame(family: Family) -> None:
+    """Does the language model read rows that are no token's, as those of a video are? Some look each token's id up in
+    a further table, and can't find it where there is none."""
+    decoder = family.decoder
+    if "per_layer_inputs" in inspect.signature(decoder.language_model.forward).parameters:
+        between = decoder.embed(torch.tensor(WATCHED)).mean(0, keepdim=True)
+        decoder.prefill(Embeds(between), torch.tensor([[0]]), decoder.new_cache(0))
+
+
+def _not_run(family: Family, error: Exception) -> ModelError:
+    return ModelError(f"{family.name} can't be run over a tree: {type(error).__name__}: {brief(error, 300)}")
 
 
 def _tree(decoder: Any, companions: Sequence[int]) -> Float[Tensor, "2 vocab"]:

@@ -34,6 +34,9 @@ class BorrowedLayer(CacheLayerMixin):
     def __init__(self, target: TreeLayer, rows: Int[Tensor, "heads kept"], start: int, end: int) -> None:
         super().__init__()
         self._target, self._start, self._end = target, start, end
+        if not target.is_initialized:  # it reads another layer's keys, and so it will when it drafts
+            self._kept_keys = self._kept_values = self.keys = self.values = torch.empty(1, 0, 0, 0)
+            return
         index = rows.to(target.keys.device)[None, :, :, None]
         self._kept_keys = target.keys.take_along_dim(index, 2)
         self._kept_values = target.values.take_along_dim(index, 2)
@@ -121,16 +124,17 @@ class BorrowedCache(KVCache):
             raise ValueError(f"the video ends at position {end}, and the target's cache holds {target.length}")
         if kept.numel() and (kept.min() < 0 or kept.max() >= len(columns) or (kept.diff() <= 0).any()):
             raise ValueError(f"kept tokens must increase within 0..{len(columns) - 1}, not {kept.tolist()}")
-        shape = (len(target.layers), target.layers[0].keys.shape[1])
+        held = [layer.keys.shape[1] if layer.is_initialized else 0 for layer in target.layers]
+        shape = (len(held), held[0])
         if kept.ndim == 3 and kept.shape[:2] != shape:
             raise ValueError(f"a choice for each of (layers, K/V heads) {shape} is wanted, not {tuple(kept.shape[:2])}")
-        kept = kept.expand(*shape, -1)
         between = torch.ones(end - start, dtype=torch.bool)
         between[columns - start] = False
-        text = (start + between.nonzero()[:, 0]).expand(*shape, -1)
+        text = (start + between.nonzero()[:, 0]).expand(*kept.shape[:-1], -1)
         rows = torch.cat([text, columns[kept]], dim=-1).sort(-1).values
+        by_layer = rows if rows.ndim == 3 else [rows.expand(heads, -1) for heads in held]
         super().__init__(
-            layers=[BorrowedLayer(layer, rows[index], start, end) for index, layer in enumerate(target.layers)]
+            layers=[BorrowedLayer(*each, start, end) for each in zip(target.layers, by_layer, strict=True)]
         )
 
     @property

@@ -191,7 +191,8 @@ class TreeCache(KVCache):
     def extend(self, other: TreeCache, length: int) -> None:
         """Append copies of the first `length` positions of another cache of the same model."""
         if length:
-            for mine, theirs in zip(self.layers, other.layers, strict=True):
+            kept = [pair for pair in zip(self.layers, other.layers, strict=True) if pair[1].is_initialized]
+            for mine, theirs in kept:  # a layer that reads another one's keys has none of its own
                 mine.update(theirs.keys[:, :, :length], theirs.values[:, :, :length])
 
     @property

@@ -88,9 +88,19 @@ def refuse_odd_keywords(model_name: str, module: nn.Module, keywords: Mapping[st
         raise ModelError(f"{model_name}: {type(module).__name__} looks ahead; only causal attention can be verified")
 
 
+def refuse_own_mask(model_name: str, module: nn.Module, mask: Any) -> None:
+    """Errors: ModelError for a mask that a layer has made by itself, of what it reads: models are handed none, or one
+    without a number in it."""
+    if mask is not None and not (isinstance(mask, Tensor) and mask.numel() == 0):
+        raise ModelError(
+            f"{model_name}: {type(module).__name__} makes a mask of its own, which specvlm's attention would leave out"
+        )
+
+
 @final
 class AskedAttention:
-    """An attention function of ours, lent for one forward: it refuses odd keywords, and notes that it was asked."""
+    """An attention function of ours, lent for one forward: it refuses odd keywords and masks, and notes that it was
+    asked."""
 
     __slots__ = ("_function", "_model_name", "was_asked")
 
@@ -98,7 +108,17 @@ class AskedAttention:
         self._model_name, self._function = model_name, function
         self.was_asked = False
 
-    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        *more: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
         self.was_asked = True
+        refuse_own_mask(self._model_name, module, attention_mask)
         refuse_odd_keywords(self._model_name, module, kwargs)
-        return self._function(module, *args, **kwargs)
+        return self._function(module, query, key, value, None, *more, **kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from specvlm.errors import OptionError
 from specvlm.families.base import PixelBudget
 from specvlm.families.qwen.qwen_vl import Frame, QwenVL
+from specvlm.families.whereabouts import device_of_work
 
 
 @final
@@ -77,9 +78,10 @@ class VideoLlama3(QwenVL):
 
     def _look(self, pixels: Float[Tensor, "patches d"], frames: Sequence[Frame]) -> tuple[Tensor, ...]:
         tower = self.model.model.vision_model
-        grid = torch.tensor([[1, frame.height, frame.width] for frame in frames], device=tower.device)
-        merges = torch.tensor([frame.merge for frame in frames], device=tower.device)
-        output = tower(pixels.to(tower.device, tower.dtype), grid_thw=grid, merge_sizes=merges, return_dict=True)
+        device = device_of_work(tower)
+        grid = torch.tensor([[1, frame.height, frame.width] for frame in frames], device=device)
+        merges = torch.tensor([frame.merge for frame in frames], device=device)
+        output = tower(pixels.to(device, tower.dtype), grid_thw=grid, merge_sizes=merges, return_dict=True)
         return self._states(output, grid)
 
     def _states(self, output: Any, grid: Int[Tensor, "F 3"]) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from specvlm.families.base import Family, Seen
 from specvlm.families.kept.circumstances import of_seeing
+from specvlm.families.whereabouts import device_of_work
 from specvlm.prompts.disk import UnbelievableError
 from specvlm.prompts.prompt import Prompt
 
@@ -21,7 +22,7 @@ def seen(family: Family, prompt: Prompt) -> Seen:
     facts = {"seen": circumstances, "frames": frame_ids.tolist()}
     if (entry := prompt.album.recall(facts)) is not None:
         try:
-            device = next(family.tower[0].parameters()).device
+            device = device_of_work(family.tower[0])
             states = [entry.tensor(f"state{number}").to(device) for number in range(len(entry.shapes) - 1)]
             return Seen(frame_ids, tuple(states), entry.tensor("sizes"))
         except UnbelievableError:

@@ -17,6 +17,7 @@ from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
 from specvlm.families.pixels import Courier
+from specvlm.families.whereabouts import device_of_work
 from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
@@ -211,7 +212,7 @@ class QwenVL(Family, abc.ABC):
     def see(self, prompt: Prompt) -> Seen:
         frames = self._frames(prompt.model_inputs)
         mentioned = prompt.frame_ids.unique()
-        courier, batches = Courier(next(self.tower[0].parameters()).device), []
+        courier, batches = Courier(device_of_work(self.tower[0])), []
         for batch in _together([frames[number] for number in mentioned.tolist()]):
             pixels = _pixels(prompt, batch)
             batches.append(self._look(courier.bring(pixels, pixels.dtype), batch))
@@ -237,8 +238,9 @@ class QwenVL(Family, abc.ABC):
     def _look(self, pixels: Float[Tensor, "patches d"], frames: Sequence[Frame]) -> tuple[Tensor, ...]:
         """What the tower makes of some frames, whose patches are these: a row for each video token."""
         visual = self.model.model.visual
-        grid = torch.tensor([[1, frame.height, frame.width] for frame in frames], device=visual.device)
-        output = visual(pixels.to(visual.device, visual.dtype), grid_thw=grid, return_dict=True)
+        device = device_of_work(visual)
+        grid = torch.tensor([[1, frame.height, frame.width] for frame in frames], device=device)
+        output = visual(pixels.to(device, visual.dtype), grid_thw=grid, return_dict=True)
         return self._states(output, grid)
 
     @abc.abstractmethod
@@ -286,7 +288,7 @@ class MergesLast(QwenVL, abc.ABC):
 
     def _project(self, states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
         visual = self.model.model.visual
-        return visual.merger(states[0].flatten(0, 1).to(visual.device)), None
+        return visual.merger(states[0].flatten(0, 1).to(device_of_work(visual))), None
 
 
 class MergesDeep(QwenVL, abc.ABC):

@@ -147,10 +147,20 @@ def _tensors(module: torch.nn.Module) -> Sequence[torch.Tensor]:
 
 
 def _token_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Of keys and values. Layers that fold what they read keep none."""
     text: Any = config.get_text_config()
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    folding = sum(kind == RECURRENT for kind in getattr(text, "layer_types", None) or ())
-    return 2 * (text.num_hidden_layers - folding) * text.num_key_value_heads * width * dtype.itemsize
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    differ = bool(getattr(text, "per_layer_attributes", None))
+    layers: Sequence[Any] = text.per_layer_config if differ else [text] * text.num_hidden_layers
+    keeping = [layer for layer, kind in zip(layers, kinds, strict=True) if kind != RECURRENT]
+    return 2 * sum(map(_width, keeping)) * dtype.itemsize
+
+
+def _width(layer: Any) -> int:
+    """Of all K/V heads of a layer together. Where a config counts none, each head has keys and values of its own."""
+    heads = layer.num_attention_heads
+    width = getattr(layer, "head_dim", None) or layer.hidden_size // heads
+    return width * (getattr(layer, "num_key_value_heads", None) or heads)
 
 
 def _state_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> tuple[int, int, int]:

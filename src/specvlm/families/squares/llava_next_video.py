@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers.models.llava_next_video.modeling_llava_next_video import image_size_to_num_patches
 
 from specvlm.families.squares.squares import SQUARES_PER_BATCH, Frame, Squares, on
+from specvlm.families.whereabouts import weight_of
 
 
 @final
@@ -74,6 +75,5 @@ class LlavaNextVideo(Squares):
         core = self.model.model
         tiles = torch.cat([core.multi_modal_projector(batch) for batch in states.split(SQUARES_PER_BATCH)])
         each = tiles.split([frame.num_squares for frame in frames])
-        return torch.cat(
-            [self._packed(own, frame.size, core.image_newline) for own, frame in zip(each, frames, strict=True)]
-        )
+        newline = weight_of(core, "image_newline").to(tiles)
+        return torch.cat([self._packed(own, frame.size, newline) for own, frame in zip(each, frames, strict=True)])

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from specvlm.engine.decoder import Embeds
 from specvlm.errors import OptionError
 from specvlm.families.base import ANY_SIZE, Family, Image, PixelBudget, Seen, Turn, plain
+from specvlm.families.whereabouts import device_of_work
 from specvlm.prompts.lead import Lead
 from specvlm.prompts.policy import PositionPolicy
 from specvlm.prompts.prompt import Prompt
@@ -210,6 +211,5 @@ def _pixels(frame: Frame) -> str:
 
 
 def on(module: nn.Module, pixels: Tensor) -> Tensor:
-    """Pixels where a module's weights are, in their dtype."""
-    weight = next(module.parameters())
-    return pixels.to(weight.device, weight.dtype)
+    """Pixels where a module computes, in the dtype of its weights."""
+    return pixels.to(device_of_work(module), next(module.parameters()).dtype)

@@ -93,6 +93,8 @@ def test_tensors_are_those_of_the_stock_processor(name: str, film: str, options:
     ours = family(name)
     try:
         theirs = by_transformers(ours.video_processor, films / film, nothing_else(ours, options))
+        if len(theirs["video_metadata"][0].frames_indices) == 0:
+            raise ValueError("no frame, and no word about it: so in transformers 5.20.0")
     except (ValueError, ZeroDivisionError, IndexError, RuntimeError):
         if ours.heeds is not None:
             assert film == "one.mp4"

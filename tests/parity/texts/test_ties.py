@@ -27,4 +27,5 @@ def test_strict_chooses_between_equal_rows_as_stock_generate_does(dtype: torch.d
     model = of_twins(dtype)
     vlm = tiny.pair(model, tiny.noised(model, 0.02))
     for seed in (1, 2):
-        assert same(vlm, tiny.film(5, seed), **ASKED, strict=True).stats.num_accepted > 0
+        # Every choice is too close to call, so each is looked at again, and nothing is taken for granted.
+        assert same(vlm, tiny.film(5, seed), **ASKED, strict=True).stats.num_accepted == 0

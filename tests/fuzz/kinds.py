@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import api, data, options, questions
+from fuzz import api, checkpoints, data, options, questions, runs, system
 from fuzz.case import Generator
 
 KINDS: dict[str, Generator] = {
@@ -10,4 +10,7 @@ KINDS: dict[str, Generator] = {
     "questions": questions.cases,
     "data": data.cases,
     "python": api.cases,
+    "checkpoints": checkpoints.cases,
+    "runs": runs.cases,
+    "system": system.cases,
 }

@@ -135,3 +135,8 @@ def test_a_hub_that_does_not_answer_takes_a_moment_and_not_a_minute(tmp_path):
     assert told["missing/one"][1] < 10
     assert told["kept/one"][0] == "loaded", told
     assert told["kept/one"][1] < 20
+
+
+def test_a_name_that_is_longer_than_any_is_refused():
+    with pytest.raises(ModelError, match="as a checkpoint: File name too long"):
+        reached("a" * 5000, {})

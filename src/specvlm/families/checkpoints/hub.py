@@ -26,10 +26,15 @@ def reached(name: str, hub: Mapping[str, Any]) -> dict[str, Any]:
     checkpoint before, with `local_files_only`.
 
     A folder is taken as it is. What the Hub answers about a name is told by whoever loads it.
-    Errors: ModelError with the reason, if the Hub doesn't answer and the checkpoint isn't in the cache.
+    Errors: ModelError with the reason, if the Hub doesn't answer and the checkpoint isn't in the cache, or if the
+    system takes no such name.
     """
     found = dict(hub)
-    if Path(name).exists() or hub.get("local_files_only"):
+    try:
+        is_here = Path(name).exists()
+    except OSError as error:  # longer than any name is
+        raise ModelError(f"can't load {brief(name)} as a checkpoint: {error.strerror}") from error
+    if is_here or hub.get("local_files_only"):
         return found
     reason = _silence(name, hub)
     if reason is None:

@@ -13,12 +13,14 @@ import av
 import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
+from PIL import Image
 
 import video_zoo as zoo
 from specvlm.errors import OptionError, VideoError
 from specvlm.video import Video, load, room
 from specvlm.video.loading import load_before
 from specvlm.video.sampling import Sampling, Timeline
+from specvlm.video.screening import screening as screening_module
 from specvlm.video.screening.programme import Audience, Programme
 from specvlm.video.screening.screening import AHEAD, Reel, Screening, Void
 
@@ -188,3 +190,31 @@ def test_frames_may_come_out_of_order_and_again() -> None:
     with Screening(load_in_runs) as screening:
         screening.opening()
         assert zoo.indices_of(np.stack(list(screening.frames()))) == [0, 1, 2, 3]
+
+
+def test_the_pictures_of_a_folder_come_one_by_one(tmp_path: Path) -> None:
+    for index in range(12):
+        Image.fromarray(zoo.picture(index)).save(tmp_path / f"{index}.png")
+    load_so = partial(load_before, source=tmp_path, choose=SPREAD, source_fps=29.97)
+    expected = load(tmp_path, choose=SPREAD, source_fps=29.97)
+    with Screening(load_so) as screening:
+        clip = screening.opening()
+        assert isinstance(clip, Reel)
+        assert np.array_equal(list(screening.frames()), expected.frames)
+        assert clip.metadata() == expected.metadata()
+    Image.new("RGB", (9, 9)).save(tmp_path / "11.png")
+    with Screening(load_so) as screening:
+        assert isinstance(screening.opening(), Reel)
+        with pytest.raises(VideoError, match="differ in size"):
+            list(screening.frames())
+
+
+def test_of_large_frames_few_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that have come and were not yet taken, when the decoder has to wait."""
+    monkeypatch.setattr(screening_module, "MOST_WAITING", 2 * zoo.WIDTH * zoo.HEIGHT)
+    for index in range(12):
+        Image.fromarray(zoo.picture(index)).save(tmp_path / f"{index}.png")
+    with Screening(partial(load_before, source=tmp_path, choose=SPREAD)) as screening:
+        assert isinstance(screening.opening(), Reel)
+        waiting = [len(screening._hanging) for _ in screening.frames()]
+    assert max(waiting) <= 2

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,8 +20,8 @@ from specvlm.video.files.addresses import resolved
 from specvlm.video.files.container import BinaryFile, blaming
 from specvlm.video.files.doors import binary, existing
 from specvlm.video.sampling import DEFAULT_NUM_FRAMES, Choose, Rate, Sampling, Timeline, checked, require_rate
-from specvlm.video.screening.programme import Audience
-from specvlm.video.stills import pick, picture_files
+from specvlm.video.screening.programme import Audience, Programme
+from specvlm.video.stills import pick, picture_files, show
 
 Read = TypeVar("Read")
 """What a file is read as."""
@@ -74,8 +75,9 @@ def load(
       torchcodec fails, for files that are known to be damaged, and in containers where it seeks to other frames than
       those asked for (all but MP4 and its kin, Matroska and WebM).
 
-    PyAV notices a frame that is damaged inside, in a file that is whole outside, if it has to decode it: it is wanted,
-    or others refer to it. torchcodec hands such a frame out as FFmpeg patched it up, and `Video.damage` stays None.
+    PyAV notices a frame that is damaged inside, in a file that is whole outside, if it has to decode it (it is wanted,
+    or others refer to it) and if there is anything to notice: docs/reliability.md. torchcodec hands such a frame out as
+    FFmpeg patched it up, and `Video.damage` may stay None.
 
     Raises `OptionError` for options out of range or in contradiction, `VideoError` for a source that can't be read or
     whose frames would take more memory than any video should (`room.MAX_PIXELS`).
@@ -85,18 +87,24 @@ def load(
     given_none = choose is None and num_frames is None and fps is None
     of_files = replace(sampling, num_frames=DEFAULT_NUM_FRAMES).choose if given_none else rule
     require_backend(backend)
-    return _loaded(source, rule, of_files, source_fps, lambda file, name, asked: decode(file, name, asked, backend))
+    read = partial(_decoded, backend=backend)
+    return _loaded(source, rule, of_files, source_fps, read, _from_stills)
+
+
+def _decoded(file: BinaryFile, name: str, choose: Choose, backend: Backend) -> Video:
+    return decode(file, name, choose, backend)
 
 
 def load_before(
     audience: Audience, source: Any, *, choose: Choose, source_fps: Rate | None = None, backend: Backend = "auto"
 ) -> Video | None:
-    """`load`, but frames that a file's decoder hands out in order are shown to the audience, one by one. None if it was
-    shown them all; otherwise the video, whole, and what was shown before is void."""
+    """`load`, but frames that a file's decoder hands out in order, and the pictures of a folder, are shown to the
+    audience, one by one. None if it was shown them all; otherwise the video, whole, and what was shown before is
+    void."""
     rule = checked(choose)
     require_backend(backend)
     read = partial(decode_before, audience, backend=backend)
-    return _loaded(source, rule, rule, source_fps, read)
+    return _loaded(source, rule, rule, source_fps, read, partial(_shown_stills, audience))
 
 
 def _loaded(
@@ -105,9 +113,10 @@ def _loaded(
     of_files: Choose,
     source_fps: Rate | None,
     read: Callable[[BinaryFile, str, Choose], Read],
+    look_through: Callable[[list[Path], str, Choose, Rate | None], Video | Read],
 ) -> Video | Read:
-    """A source that holds frames, with those of `rule`, or a file as it is read. `of_files` is the rule for what has to
-    be decoded."""
+    """A source that holds frames, with those of `rule`, or a file as it is read, a folder of pictures as it is looked
+    through. `of_files` is the rule for what has to be decoded."""
     require_rate("source_fps", source_fps)
     source = resolved(source)
     if isinstance(source, Video):
@@ -121,7 +130,7 @@ def _loaded(
         with blaming(name):
             files = picture_files(path) if (path := existing(name)).is_dir() else None
         if files is not None:
-            return _from_stills(files, brief(name), of_files, source_fps)
+            return look_through(files, brief(name), of_files, source_fps)
     elif not isinstance(source, bytes | bytearray | memoryview) and not hasattr(source, "read"):
         raise VideoError(
             f"a video can't be read from an object of type {type(source).__name__}: "
@@ -146,6 +155,19 @@ def _from_stills(frames: Any, name: str, choose: Choose, source_fps: Rate | None
     timeline = Timeline.regular(len(frames), source_fps)
     chosen = choose(timeline)
     return replace(Video.chosen(pick(frames, chosen, name), timeline, chosen, name), source_fps=source_fps)
+
+
+def _shown_stills(
+    audience: Audience, files: list[Path], name: str, choose: Choose, source_fps: Rate | None
+) -> Video | None:
+    """`_from_stills`, but the pictures are shown to an audience. None if it was shown them all."""
+    timeline = Timeline.regular(len(files), source_fps)
+    chosen = choose(timeline)
+    places, rows = np.unique(chosen, return_inverse=True)
+    wall = audience.told(Programme(timeline, chosen, rows, name, source_fps=source_fps))
+    if show(files, wall, places, name) and wall.is_full:
+        return None
+    return _from_stills(files, name, lambda _: chosen, source_fps)
 
 
 def _with_clock(video: Video, source_fps: Rate | None) -> Video:

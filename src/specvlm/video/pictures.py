@@ -74,7 +74,7 @@ def read_picture(file: BinaryFile, name: str) -> UInt8[np.ndarray, "H W 3"]:
             plain = _drawing(head) or nothing_to_see(head) or f"is in none of the formats {', '.join(FORMATS)}"
             raise VideoError(f"{name} {plain}: expected a picture, such as JPEG, PNG or WebP") from error
         with image:
-            return upright_rgb(image, name)
+            return upright_rgb(image, name, in_place=True)
 
 
 def open_picture(file: BinaryFile) -> Image.Image:
@@ -110,10 +110,17 @@ def read_photo(
         return None
 
 
-def upright_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of the picture that an image stands at, turned as its EXIF data asks; transparency is dropped."""
+def upright_rgb(image: Image.Image, name: str, *, in_place: bool = False) -> UInt8[np.ndarray, "H W 3"]:
+    """The pixels of the picture that an image stands at, turned as its EXIF data asks; transparency is dropped.
+
+    `in_place` if nobody wants the image itself any more: it is turned, rather than a copy of it."""
     require_frame(*image.size, name)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    upright = image
+    if in_place:
+        ImageOps.exif_transpose(image, in_place=True)
+    else:
+        upright = ImageOps.exif_transpose(image)
+    return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
 
 
 @contextmanager

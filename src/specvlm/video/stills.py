@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, Shaped, UInt8
 from torch import Tensor
 
 from specvlm.errors import VideoError, brief
 from specvlm.video.pictures import picture, rgb, to_numpy
+from specvlm.video.pixels import Wall
 from specvlm.video.room import require_all
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -48,6 +51,17 @@ def pick(
             )
         gallery[row] = pixels
     return gallery
+
+
+def show(files: Sequence[Path], wall: Wall, chosen: Int64[np.ndarray, " chosen"], name: str) -> bool:
+    """Hang the pictures `chosen` of a folder, each as soon as it is read: none waits for the others. False if they
+    differ in size, or nobody wants them."""
+    reformatter = VideoReformatter()
+    for row, index in enumerate(chosen.tolist()):
+        pixels = picture(files[index], f"frame {index} of {name}")
+        if not wall.hang(row, VideoFrame.from_ndarray(pixels, "rgb24"), reformatter):
+            return False
+    return True
 
 
 def picture_files(folder: Path) -> list[Path]:

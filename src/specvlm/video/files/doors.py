@@ -14,6 +14,9 @@ from specvlm.video.files.addresses import resolved
 from specvlm.video.files.container import BinaryFile, blaming
 from specvlm.video.files.kernel import of_the_kernel
 
+MOST_HELD, PIECE = 1 << 30, 1 << 20
+"""Bytes of a pipe, which are kept in memory."""
+
 
 @contextmanager
 def binary(source: Any, kind: str) -> Iterator[tuple[BinaryFile, str]]:
@@ -56,9 +59,19 @@ def _left_as_found(file: Any, kind: str) -> Iterator[tuple[BinaryFile, str]]:
             position = file.tell()
             file.seek(position)
         except (AttributeError, OSError):  # a pipe can't go back: keep what it gives
-            position, file = None, io.BytesIO(file.read())
+            position, file = None, _all_of(file, name)
     try:
         yield file, name
     finally:
         if position is not None:
             file.seek(position)
+
+
+def _all_of(file: Any, name: str) -> io.BytesIO:
+    held = io.BytesIO()
+    while piece := file.read(PIECE):
+        held.write(piece)
+        if held.tell() > MOST_HELD:
+            raise VideoError(f"{name} can't go back, and has more than {MOST_HELD >> 20} MiB: save it in a file first")
+    held.seek(0)
+    return held

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from specvlm.video.clip import Video
 from specvlm.video.files.container import BinaryFile
 from specvlm.video.pixels import Wall
-from specvlm.video.sampling import Timeline
+from specvlm.video.sampling import Rate, Timeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,10 @@ class Programme:
     chosen: Int64[np.ndarray, " chosen"]
     rows: Int64[np.ndarray, " chosen"]
     name: str
-    damage: str | None
-    comment: str | None
+    damage: str | None = None
+    comment: str | None = None
+    source_fps: Rate | None = None
+    """Of pictures, whose clock was given to them."""
 
     @property
     def num_shown(self) -> int:
@@ -33,7 +35,7 @@ class Programme:
     def video(self, frames: UInt8[np.ndarray, "chosen H W 3"]) -> Video:
         """All of it, with pixels."""
         video = Video.chosen(frames, self.timeline, self.chosen, self.name, self.damage)
-        return replace(video, comment=self.comment)
+        return replace(video, comment=self.comment, source_fps=self.source_fps or video.source_fps)
 
 
 @runtime_checkable

@@ -24,6 +24,9 @@ from specvlm.video.screening.programme import Audience, Programme
 AHEAD = 8
 """Frames that may wait to be looked at: so many are in memory, however long the video."""
 
+MOST_WAITING = 1 << 27
+"""Pixels of all frames that may wait: pictures of 64 megapixels come two at a time."""
+
 Picture = np.ndarray
 """`[H, W, 3]` uint8."""
 
@@ -92,6 +95,7 @@ class Screening:
         """`load` is `loading.load_before`, but for the audience. `on_work` is told by the thread, each time it had to
         wait and when it ends, from when to when it worked, by the clock `time.perf_counter`."""
         self._load, self._on_work, self.ahead = load, on_work, ahead
+        self._ahead = ahead
         self._thread = threading.Thread(target=self._run, name="specvlm decodes", daemon=True)
         self._change = threading.Condition()
         self._programme: Programme | None = None
@@ -201,7 +205,7 @@ class Screening:
                 return True  # again, by what leads a keyframe: the run before had it whole
             if self._size is None:
                 require_all(len(programme.chosen), *size, programme.name)
-                self._size = size
+                self._size, self._ahead = size, max(1, min(self.ahead, MOST_WAITING // max(1, size[0] * size[1])))
             self._works_since.setdefault(thread, self._begun)
             if not self._may_hang(row):
                 self._on_work(self._works_since[thread], time.perf_counter())
@@ -225,7 +229,7 @@ class Screening:
         return self._programme is not None and len(self._hung) == self._programme.num_shown
 
     def _may_hang(self, row: int) -> bool:
-        return self._is_over or self._is_void or row < self._next + self.ahead
+        return self._is_over or self._is_void or row < self._next + self._ahead
 
     def _require_somebody(self) -> None:
         if self._is_over:

@@ -26,6 +26,7 @@ from specvlm.errors import VideoError
 from specvlm.video.backends import Backend, passes_by, pyav, readers
 from specvlm.video.clip import Video
 from specvlm.video.files.container import BinaryFile, VideoFile, blaming
+from specvlm.video.files.intact.seals import broken_seals
 from specvlm.video.files.packets import Scan
 from specvlm.video.moving_pictures import read_pictures
 from specvlm.video.sampling import Choose
@@ -85,7 +86,8 @@ def _show_chosen(source: VideoFile, scan: Scan, choose: Choose, audience: Audien
     chosen = choose(line)
     places, rows = np.unique(chosen, return_inverse=True)
     with blaming(source.name):
-        wall = audience.told(Programme(line, chosen, rows, source.name, scan.damage, scan.comment))
+        damage = _also(scan.damage, broken_seals(source.file, scan, places))
+        wall = audience.told(Programme(line, chosen, rows, source.name, damage, scan.comment))
         return pyav.show(source, scan, places, wall, audience.ahead)
 
 
@@ -98,7 +100,8 @@ def _decode_chosen(source: VideoFile, scan: Scan, choose: Choose, backend: Backe
         for read in readers(scan, backend):
             frames = read(source, scan, places)
             if frames is not None:
-                return Video.chosen(_repeated(frames, rows), line, chosen, source.name, scan.damage)
+                damage = _also(scan.damage, broken_seals(source.file, scan, places))
+                return Video.chosen(_repeated(frames, rows), line, chosen, source.name, damage)
     return None
 
 
@@ -110,8 +113,13 @@ def _decode_everything(source: VideoFile, scan: Scan, choose: Choose) -> Video:
     places, rows = np.unique(chosen, return_inverse=True)
     with blaming(source.name):
         frames = _repeated(pyav.read_surveyed(source, scan, found, places), rows)
-    damage = [scan.damage, f"{found.num_lost} of its frames can't be decoded" if found.num_lost else None]
-    return Video.chosen(frames, found.timeline, chosen, source.name, "; ".join(filter(None, damage)) or None)
+        lost = f"{found.num_lost} of its frames can't be decoded" if found.num_lost else None
+        damage = _also(scan.damage, lost, broken_seals(source.file, scan))
+    return Video.chosen(frames, found.timeline, chosen, source.name, damage)
+
+
+def _also(*damage: str | None) -> str | None:
+    return "; ".join(filter(None, damage)) or None
 
 
 def _repeated(

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from specvlm.errors import VideoError
 from specvlm.video.clip import Video
-from specvlm.video.files.container import HEAD_SIZE, SHORT_PICTURE, BinaryFile
+from specvlm.video.files.container import HEAD_SIZE, SHORT_PICTURE, BinaryFile, blaming
 from specvlm.video.pictures import blaming_pillow, open_picture, upright_rgb
 from specvlm.video.room import require_all, require_frame
 from specvlm.video.sampling import Choose, Timeline
@@ -31,8 +31,9 @@ def read_pictures(file: BinaryFile, name: str, choose: Choose) -> Video | None:
     A picture of 10 ms or less is shown for 100 ms, as browsers do; how often it all comes again is ignored. Errors:
     VideoError, also for a TIFF of several pages.
     """
-    file.seek(0)
-    head = file.read(HEAD_SIZE)
+    with blaming(name):
+        file.seek(0)
+        head = file.read(HEAD_SIZE)
     may_be = {
         "WEBP": head[:4] == b"RIFF" and head[8:12] == b"WEBP",
         "TIFF": head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),

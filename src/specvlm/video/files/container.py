@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from threading import Lock
-from typing import Protocol, runtime_checkable
 
 import av
 from av.container import InputContainer
@@ -20,7 +18,9 @@ from av.video.stream import VideoStream
 
 from specvlm.errors import SpecVLMError, VideoError, brief
 from specvlm.video.files import fresh
+from specvlm.video.files.intact import gif, matroska, telling, whole
 from specvlm.video.files.packets import Packet, Scan, hide_unreachable, longest_step
+from specvlm.video.files.reading import BinaryFile, Reading
 from specvlm.video.files.spare import Kind, reader, spare
 from specvlm.video.room import MAX_FRAME_PIXELS, require_frame
 
@@ -44,17 +44,19 @@ LONGEST_STILL = 3600.0
 
 MOVING_PICTURES = ("gif", "apng")
 
+MATROSKA = "matroska,webm"
+
+MOST_IN_VAIN = 1 << 29
+"""Bytes of which no packet comes, before a file isn't read any further: a frame of 12K, uncompressed, is shorter."""
+
+MOST_PACKETS = 1 << 22
+"""Coded frames of one file: 46 hours at 25 a second. A file of zeros takes no room on a disk, and may never end."""
+
+STRICTER = {"libdav1d": {"strict": "1"}}
+"""What a decoder, by FFmpeg's name, is told so that it notices more, and refuses nothing that is as it should be."""
+
 SHORT_PICTURE = 0.01
 """Seconds, too few to be meant: a picture of an animation is then shown ten times as long, as browsers do."""
-
-
-@runtime_checkable
-class BinaryFile(Protocol):
-    """What is needed of an open file: bytes, from anywhere in it."""
-
-    def read(self, size: int = -1, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def tell(self) -> int: ...
 
 
 @contextmanager
@@ -84,14 +86,18 @@ class VideoFile:
         return isinstance(getattr(self.file, "raw", self.file), io.FileIO | io.BytesIO)
 
     @contextmanager
-    def opened(self, thread_type: str = "AUTO", num_threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+    def opened(
+        self, thread_type: str = "AUTO", num_threads: int = 0, reading: Reading | None = None
+    ) -> Iterator[tuple[InputContainer, VideoStream]]:
         """The container at its start, and its main video stream, to be decoded with `num_threads` (0: as many as FFmpeg
-        likes) of `thread_type`. Several may be open at once, each in a thread of its own."""
+        likes) of `thread_type`. Several may be open at once, each in a thread of its own, and by a `reading` of its
+        own."""
         # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
         isolated = {"protocol_whitelist": "none"}
+        place = reading or Reading(self.file, self.lock, MOST_IN_VAIN)
         try:
             container = av.open(
-                _Nameless(self.file, self.lock),
+                place,
                 "r",
                 container_options=isolated,  # as `options` it crashes PyAV 17.0 on MPEG-TS
                 metadata_errors="ignore",
@@ -99,6 +105,8 @@ class VideoFile:
             )
         except FFmpegError as error:
             raise VideoError(f"{self.name} {self._diagnosis()}") from error
+        if reading is None:
+            place.patience = None  # it isn't told what comes of what is read
         with container:
             stream = container.streams.best("video")
             if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
@@ -107,24 +115,28 @@ class VideoFile:
             if stream.codec_context is None:
                 raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
             require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
-            stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
+            limits = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
+            stream.codec_context.options = limits | STRICTER.get(stream.codec_context.name, {})
             stream.thread_type = thread_type
             stream.codec_context.thread_count = num_threads
             yield container, stream
 
     def scan(self) -> Scan:
         """Read every packet, decode none."""
-        packets, kinds = list[Packet](), list[Kind]()
-        cut_short, damage, start, end = False, None, 0.0, 0.0
-        with self.opened() as (container, stream):
+        packets, kinds, broken = list[Packet](), list[Kind](), list[int]()
+        data, cut_short, missing, start, end = b"", False, None, 0.0, 0.0
+        reading = Reading(self.file, self.lock, MOST_IN_VAIN)
+        with self.opened(reading=reading) as (container, stream):
+            reading.heard()  # opening looks here and there for what is in the file
             stream_index = stream.index
             is_picture = container.format.name.endswith("_pipe")
             hides_frames = stream.codec_context.name == "vp8"
             coded_as = stream.codec_context.name, stream.codec_context.extradata or b""
-            kind_of, is_fresh = reader(*coded_as), fresh.reader(*coded_as)
+            kind_of, is_fresh, is_whole = reader(*coded_as), fresh.reader(*coded_as), whole.reader(*coded_as)
             try:
                 # All streams, since the duration in the header is that of the longest.
                 for packet in demuxed(container):
+                    reading.heard()
                     duration = packet.duration or 0
                     if packet.pts is not None and packet.time_base:
                         start = min(start, float(packet.pts * packet.time_base))
@@ -132,17 +144,21 @@ class VideoFile:
                     if packet.stream is stream:
                         # A VP8 frame that is only there to be referred to says so in its first byte (RFC 6386, 9.1).
                         is_shown = not packet.is_discard and not (hides_frames and not memoryview(packet)[0] & 16)
-                        data, is_key = bytes(packet), packet.is_keyframe
+                        data, is_key, cut_short = bytes(packet), packet.is_keyframe, packet.is_corrupt
+                        broken.extend([len(packets)] * (not is_whole(data)))
                         packets.append(
                             Packet(
                                 *(packet.pts, packet.dts, packet.size, duration, is_key, is_shown),
                                 is_fresh=is_key and is_fresh(data),
+                                byte=packet.pos,
                             )
                         )
                         kinds.append(kind_of(data))
-                        cut_short = packet.is_corrupt
+                        if len(packets) > MOST_PACKETS:
+                            raise VideoError(f"{self.name} has more than {MOST_PACKETS} frames: cut out what matters")
             except FFmpegError as error:
-                damage = f"it can't be read further than {end:.2f} s: {error.strerror}"
+                missing = f"it can't be read further than {end:.2f} s: {error.strerror}"
+            missing = reading.in_vain or missing
             header_end = start + (container.duration or 0) / av.time_base
             time_base = stream.time_base or Fraction(1, av.time_base)
             is_clocked = not container.format.flags & Flags.no_timestamps.value
@@ -152,13 +168,18 @@ class VideoFile:
             comment = container.metadata.get("comment")
             frame_pixels = stream.codec_context.width * stream.codec_context.height
             kind = container.format.name
+        is_gif = coded_as[0] == "gif" and bool(packets)
+        cut_short |= is_gif and gif.picture(data) is None
         if cut_short:  # half a packet would decode to half a frame
             packets.pop()
         tolerance = MISSING_SECONDS + 2 * end / max(len(packets), 1)
-        if damage is None and header_end - end > tolerance:
-            damage = f"it ends at {end:.2f} s of {header_end:.2f} s"
-        if damage is None and cut_short:
-            damage = f"its last frame is cut short, at {end:.2f} s"
+        outline = matroska.outline(self.file) if kind == MATROSKA and self.is_shared_cheaply else matroska.Outline()
+        if missing is None and header_end - end > tolerance:
+            missing = f"it ends at {end:.2f} s of {header_end:.2f} s"
+        if missing is None and cut_short:
+            missing = f"its last frame is cut short, at {end:.2f} s"
+        if missing is None and is_gif and not gif.is_last(data):
+            missing = "nothing tells that its last frame is the last: it may be cut short"
         packets = [
             packet._replace(is_spare=each and not packet.is_key)
             for packet, each in zip(packets, spare(kinds), strict=False)
@@ -167,12 +188,18 @@ class VideoFile:
         num_hidden = sum(
             before.is_shown and not after.is_shown for before, after in zip(packets, reachable, strict=True)
         )
-        if damage is None and num_hidden:
-            damage = f"its first {num_hidden} frames come before any keyframe"
+        found = [
+            missing or outline.damage,
+            telling.of_frames(packets, broken, time_base),
+            telling.of_times(packets) if is_clocked else None,
+        ]
+        told = "; ".join(filter(None, found))
+        if not told and num_hidden:
+            told = f"its first {num_hidden} frames come before any keyframe"
         return Scan(
             reachable,
             time_base,
-            damage,
+            told or None,
             stream_index,
             is_picture and len(packets) == 1,
             reorders,
@@ -182,6 +209,7 @@ class VideoFile:
             comment,
             frame_pixels,
             kind,
+            outline.seals,
         )
 
     def _diagnosis(self) -> str:
@@ -213,28 +241,3 @@ def demuxed(container: InputContainer, *streams: VideoStream) -> Iterator[av.Pac
     """The packets that hold something: not those that flush the decoder, nor AVI's "same frame again"."""
     with suppress(IndexError):  # PyAV's at the end of the file, if there are more streams by then than at the start
         yield from (packet for packet in container.demux(*streams) if packet.size)
-
-
-class _Nameless:
-    """A file without its name and without `close`: FFmpeg shall judge by content, and leave the file open. It begins at
-    the file's start, and has a place of its own in it."""
-
-    def __init__(self, file: BinaryFile, lock: Lock) -> None:
-        self._file, self._lock, self._place = file, lock, 0
-
-    def read(self, size: int) -> bytes:
-        with self._lock:
-            self._file.seek(self._place)
-            data = self._file.read(size)
-        self._place += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with self._lock:
-            if whence == os.SEEK_CUR:
-                offset, whence = offset + self._place, os.SEEK_SET
-            self._place = self._file.seek(offset, whence)
-        return self._place
-
-    def tell(self) -> int:
-        return self._place

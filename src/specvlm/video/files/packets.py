@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from specvlm.video.files.reading import Seal
 from specvlm.video.sampling import Timeline
 
 SEEK_COST = 8
@@ -26,7 +27,8 @@ LONGEST_SPAN = 2**53
 
 class Packet(NamedTuple):
     """A coded frame. Times are in ticks of the stream's time base; `is_shown` unless nothing visible comes of it;
-    `is_spare` if no other frame is decoded from it, `is_fresh` if none behind it refers to what is stored before it."""
+    `is_spare` if no other frame is decoded from it, `is_fresh` if none behind it refers to what is stored before it.
+    `byte` is where it begins in the file, where that is known."""
 
     pts: int | None
     dts: int | None
@@ -36,6 +38,7 @@ class Packet(NamedTuple):
     is_shown: bool = True
     is_spare: bool = False
     is_fresh: bool = False
+    byte: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ class Scan:
     `is_picture` tells a photo or drawing from a video of one frame. `reorders` if the decoder may show frames in
     another order than they are stored in. Not `is_clocked` if the container has no times, so that those of the packets
     are made up. A step of more than `longest_step` ticks is no time that passed, but another clock. What lasts for no
-    more than `too_short` ticks is shown for ten times as many. `comment` is the container's tag of that name."""
+    more than `too_short` ticks is shown for ten times as many. `comment` is the container's tag of that name. `seals`
+    are checksums over stretches of the file, in order."""
 
     packets: Sequence[Packet]
     time_base: Fraction
@@ -58,6 +62,7 @@ class Scan:
     comment: str | None = None
     frame_pixels: int = 0
     container: str = ""
+    seals: Sequence[Seal] = ()
 
     @property
     def tells_frames(self) -> bool:

@@ -89,13 +89,19 @@ def behind_lengths(size: int) -> Units:
     return units
 
 
+def length_size(codec: str, extradata: bytes) -> int:
+    """Bytes of the length in front of each unit, by what the container says in front of a stream; 0 for start codes."""
+    if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
+        return 1 + (extradata[4] & 3)
+    if codec == "hevc" and len(extradata) > 21 and extradata[:3] not in (b"\0\0\1", b"\0\0\0"):
+        return 1 + (extradata[21] & 3)
+    return 0
+
+
 def units_of(codec: str, extradata: bytes) -> Units:
     """How packets of a stream are cut, by what its container says in front of it."""
-    if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
-        return behind_lengths(1 + (extradata[4] & 3))
-    if codec == "hevc" and len(extradata) > 21 and extradata[:3] not in (b"\0\0\1", b"\0\0\0"):
-        return behind_lengths(1 + (extradata[21] & 3))
-    return behind_start_codes
+    size = length_size(codec, extradata)
+    return behind_lengths(size) if size else behind_start_codes
 
 
 def reader(codec: str, extradata: bytes) -> Callable[[bytes], Kind]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fuzz import api, checkpoints, data, options, questions, runs, system
+from fuzz import api, checkpoints, data, options, questions, runs, system, videos
 from fuzz.case import Generator
 
 KINDS: dict[str, Generator] = {
@@ -13,4 +13,5 @@ KINDS: dict[str, Generator] = {
     "checkpoints": checkpoints.cases,
     "runs": runs.cases,
     "system": system.cases,
+    "videos": videos.cases,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fuzz import api, checkpoints, data, options, questions, runs, system, videos
 from fuzz.case import Generator
+from fuzz.generators import api, checkpoints, data, options, questions, runs, system, videos
 
 KINDS: dict[str, Generator] = {
     "options": options.cases,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fuzz.case import Case, Expected
-from fuzz.checkpoints import film
-from fuzz.runs import KEPT
+from fuzz.generators.checkpoints import film
+from fuzz.generators.runs import KEPT
 
 LONG = "a" * 300
 DEEP = "/".join(["b" * 200] * 30)

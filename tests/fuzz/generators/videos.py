@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from fuzz.case import Case, nothing
-from fuzz.material import ANSWERING, QUESTION, answer, film
 from PIL import Image
 
 import video_zoo as zoo
+from fuzz.case import Case, nothing
+from fuzz.material import ANSWERING, QUESTION, answer, film
 
 NUM_FRAMES = 24
 GROUPS = {"x264-params": "keyint=8:scenecut=0:bframes=2:qp=24"}

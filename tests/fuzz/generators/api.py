@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from fuzz.case import Case, Expected, nothing
+from fuzz.generators.options import SAME
 from fuzz.material import FILM, QUESTION, answer, put_film
-from fuzz.options import SAME
 from specvlm import Options
 
 VALUES = (

@@ -12,7 +12,7 @@ from typing import Any
 
 from fuzz.case import Case, Expected
 
-KEPT = Path(__file__).parents[1] / "evals" / "kept_runs"
+KEPT = Path(__file__).parents[2] / "evals" / "kept_runs"
 """Runs of three answers to one question, as a build wrote them."""
 
 WRONG: dict[str, Any] = {

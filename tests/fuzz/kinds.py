@@ -9,9 +9,9 @@ KINDS: dict[str, Generator] = {
     "options": options.cases,
     "questions": questions.cases,
     "data": data.cases,
+    "videos": videos.cases,
     "python": api.cases,
     "checkpoints": checkpoints.cases,
     "runs": runs.cases,
     "system": system.cases,
-    "videos": videos.cases,
 }

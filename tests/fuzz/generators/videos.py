@@ -230,7 +230,10 @@ def _pictures(side: int, number: int) -> Callable[[Path], None]:
 
 
 def _written(data: Callable[[], bytes]) -> Callable[[Path], None]:
-    return lambda folder: (folder / "it").write_bytes(data()) and None
+    def make(folder: Path) -> None:
+        (folder / "it").write_bytes(data())
+
+    return make
 
 
 NO_VIDEO: dict[str, Callable[[Path], None]] = {

@@ -59,7 +59,7 @@ def test_a_watched_video_is_read_again_by_a_target_that_was_changed(family, draf
 def test_pixels_stay_known_when_the_target_changes(monkeypatch):
     target = tiny.llava_model(0, layers=2)
     vlm = tiny.pair(target, None)
-    watched = vlm.watch(tiny.film(6, 1), **ASKED)
+    watched = vlm.watch(tiny.film(6, 1), max_new_tokens=16)
     watched.ask(QUESTIONS[0])
     adapted(target)
     monkeypatch.setattr(type(vlm), "prepare", lambda *_: pytest.fail("the video was decoded again"))

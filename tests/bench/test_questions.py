@@ -108,7 +108,7 @@ def test_an_answer_that_differs_in_any_turn_is_noticed(monkeypatch: pytest.Monke
 def test_questions_that_would_measure_nothing_are_refused(few: list[str]) -> None:
     with pytest.raises(OptionError, match="two or more questions, all different"):
         measure(pair(), FILM, few)
-    with pytest.raises(OptionError, match="repeats must be 1 or more, not 0"):
+    with pytest.raises(OptionError, match="repeats must be 1 or more, up to 1000, not 0"):
         measure(pair(), FILM, QUESTIONS, repeats=0)
 
 

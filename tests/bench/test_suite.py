@@ -222,7 +222,7 @@ def test_defaults_hang_on_the_pair():
         ({"dtype": "float16"}, "dtype must be bfloat16 or float32, not 'float16'"),
         ({"video_tokens": (300, 0)}, "video_tokens must be 1 or more each, not 300, 0"),
         ({"new_tokens": ()}, "new_tokens"),
-        ({"repeats": 0}, "repeats must be 1 or more, not 0"),
+        ({"repeats": 0}, "repeats must be 1 or more, up to 1000, not 0"),
         ({"arms": ("vllm",)}, "no arm 'vllm'"),
         ({"compile": "all"}, "compile must be one of"),
         (

@@ -89,7 +89,7 @@ def test_what_cannot_be_compared_is_refused():
         compare(pair(), VIDEO, QUESTION, arms=("vllm",))
     with pytest.raises(OptionError, match="'specvlm' needs a draft model"):
         compare(pair().without_draft(), VIDEO, QUESTION, arms=("specvlm",))
-    with pytest.raises(OptionError, match="repeats must be 1 or more, not 0"):
+    with pytest.raises(OptionError, match="repeats must be 1 or more, up to 1000, not 0"):
         compare(pair(), VIDEO, QUESTION, repeats=0)
 
 

@@ -29,6 +29,7 @@ from specvlm.bench.showing.report import Grid, keep
 from specvlm.bench.stock_reading import StockReading
 from specvlm.bench.widened.footage import shoot
 from specvlm.bench.widened.subjects import NAMES, build
+from specvlm.comparing.compare import require_repeats
 from specvlm.comparing.record import first_divergence
 from specvlm.engine.stats import timing_phases
 from specvlm.errors import OptionError
@@ -150,8 +151,7 @@ def measure(
     options = options or Options(do_sample=False, plan="fixed")
     if len(questions) < 2 or len(set(questions)) < len(questions):
         raise OptionError(f"give two or more questions, all different, not {list(questions)}")
-    if repeats < 1:
-        raise OptionError(f"repeats must be 1 or more, not {repeats}")
+    require_repeats(repeats)
     brief = vlm.watch(video if warm_up is None else warm_up, options, max_new_tokens=2)
     for question in questions[:2]:
         brief.ask(question)

@@ -103,7 +103,7 @@ def test_measuring_commands_have_a_device_too(run: Callable, command: str):
 def giant(tmp_path: Path) -> Path:
     """The config of a model that no machine holds; of its weights there are none."""
     config = tiny.llava_model(0, layers=1).config
-    config.text_config.vocab_size = 2**45
+    config.text_config.vocab_size = 2**31 - 1
     config.dtype = torch.float32
     config.save_pretrained(tmp_path / "giant")
     return tmp_path / "giant"

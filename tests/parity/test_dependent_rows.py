@@ -145,7 +145,8 @@ def test_what_lets_rows_see_each_other_is_refused_with_a_draft_and_without(kind)
 
 @pytest.mark.parametrize("kind", [kind for kind in REFUSED if kind != "int8 rows"])  # bitsandbytes' are seldom met
 def test_unprobed_its_answers_differ(monkeypatch, kind):
-    monkeypatch.setattr("specvlm.answering.pair.check_forwards", lambda target, draft: None, raising=False)
+    for room in ("pair", "request"):
+        monkeypatch.setattr(f"specvlm.answering.{room}.check_forwards", lambda target, draft: None)
     vlm = tiny.pair(REFUSED[kind][0](big()), tiny.noised(big(), 0.02))
     films = [tiny.film(5, seed) for seed in range(8)]
     assert any(

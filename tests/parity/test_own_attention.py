@@ -129,8 +129,10 @@ def test_so_it_is_at_the_drop_in(register):
 
 @pytest.mark.parametrize("attention", ["mine", "sdpa"])
 def test_unchecked_answers_would_differ(register, monkeypatch, attention):
-    monkeypatch.setattr("specvlm.answering.pair.check_forwards", lambda target, draft: None, raising=False)
+    for room in ("pair", "request"):
+        monkeypatch.setattr(f"specvlm.answering.{room}.check_forwards", lambda target, draft: None)
     monkeypatch.setattr("specvlm.families.checks.stock_attention.refuse_foreign", lambda *asked: None)
+    monkeypatch.setattr("specvlm.families.decoder.refuse_foreign", lambda *asked: None)
     register(attention, sharper)
     vlm = tiny.pair(model := asking_for(attention), tiny.noised(model, 0.02))
     answers = [vlm.generate(tiny.film(5, seed), QUESTION, **ASKED).token_ids for seed in range(4)]

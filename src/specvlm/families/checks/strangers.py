@@ -17,7 +17,7 @@ from torch.nn.modules import module as torch_module
 
 KNOWN = ("torch", "torchvision", "transformers", "accelerate")
 QUIET = (
-    *KNOWN, "peft",
+    *KNOWN, "peft", "timm",
     *("awq", "bitsandbytes", "compressed_tensors", "eetq", "gptqmodel", "hqq", "optimum", "torchao"),
 )  # fmt: skip
 """Packages whose modules draw nothing from the global dice when they aren't in training."""

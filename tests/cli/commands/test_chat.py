@@ -158,8 +158,8 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(film: Path, talkative: list):
     with on_a_terminal("chat", film, *talkative) as terminal:
         terminal.wait_for(r"Ask about film\.mp4\..*> ")
         terminal.type("wha")
-        terminal.wait_for("wha")
-        terminal.type("\x03 ")  # a signal between readline's prompt and its first look at the keys waits for a key
+        terminal.wait_for("wha")  # a signal between readline's prompt and its first look at the keys waits for a key
+        terminal.type("\x03")
         terminal.wait_for(r"Ctrl-D ends the chat\..*> ")
         terminal.type("what?\r")
         terminal.wait_for(r"what\?\r\n.*[^\r\n]{20}")  # it has begun to answer

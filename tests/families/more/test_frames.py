@@ -118,7 +118,8 @@ def test_tensors_are_those_of_the_stock_processor(name: str, film: str, options:
 @pytest.mark.parametrize("name", NAMES)
 def test_other_frames_would_be_noticed(name: str, films: Path) -> None:
     ours = family(name)
-    theirs = by_transformers(ours.video_processor, films / "cinema.mp4", nothing_else(ours, heeded(name)[0]))
+    options = next(each for each in heeded(name) if each != {"num_frames": 1})  # too few for Qwen3.5's own
+    theirs = by_transformers(ours.video_processor, films / "cinema.mp4", nothing_else(ours, options))
     first = load(films / "cinema.mp4", choose=lambda line: np.arange(2))
     off = ours.video_processor(
         videos=[np.array(first.frames)], video_metadata=[first.metadata()], do_sample_frames=False, return_tensors="pt"

@@ -20,7 +20,7 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 # when they are wanted again. With this malloc keeps them.
 KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
-long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py \
+long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py tests/integrations/test_ray_data.py \
 	tests/planning/rounds/test_choosing.py tests/answering/test_feature_cache_kills.py \
 	tests/evals/test_feature_cache.py tests/serve/test_fuzz.py \
 	tests/serve/test_replicas.py tests/serve/test_behind_a_proxy.py

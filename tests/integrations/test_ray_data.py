@@ -112,6 +112,7 @@ class TestOnARunningCluster:
         assert len(list((tmp_path / "graves").iterdir())) == 1
         assert not differences(there, by_key(local(load_from(pair))(asked)))
 
+    @pytest.mark.slow
     def test_what_kills_every_actor_is_broken_and_alone(
         self, cluster: str, pair: Path, film: Path, tmp_path: Path, here: dict[Any, Record]
     ) -> None:
@@ -121,6 +122,7 @@ class TestOnARunningCluster:
         assert "actors died" in there.pop(("default", "2", None))["error"]
         assert not differences(there, {key: record for key, record in here.items() if key[1] != "2"})
 
+    @pytest.mark.slow
     def test_errors_are_those_of_the_local_engine(self, cluster: str, pair: Path, film: Path, tmp_path: Path) -> None:
         nowhere = partial(specvlm.load, tmp_path / "nowhere")
         no_draft = partial(specvlm.load, pair / "target")
@@ -132,6 +134,7 @@ class TestOnARunningCluster:
             assert str(told_there.value) == str(told_here.value)
             assert not ray.is_initialized()
 
+    @pytest.mark.slow
     def test_a_run_that_is_abandoned_leaves_the_cluster(self, cluster: str, pair: Path, film: Path) -> None:
         records = ray_data(load_from(pair), address=cluster)(jobs(film))
         next(iter(records))
@@ -154,6 +157,7 @@ class TestOnARunningCluster:
                 list(ray_data(load, num_gpus=1.0)(jobs(film)))  # only the cluster has what counts as a GPU
             assert ray.is_initialized()
 
+    @pytest.mark.slow
     def test_paths_are_those_of_the_process_that_asks(
         self, cluster: str, pair: Path, film: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,6 +168,7 @@ class TestOnARunningCluster:
         assert record["error"] is None
         assert record["video"] == job.sample.video
 
+    @pytest.mark.slow
     def test_the_command_line_writes_the_folder_here(
         self, cluster: str, pair: Path, film: Path, tmp_path: Path
     ) -> None:
@@ -208,6 +213,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_program_may_load_by_itself_and_by_what_stands_beside_it(pair: Path, film: Path, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "beside.py").write_text(

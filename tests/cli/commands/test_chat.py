@@ -115,7 +115,8 @@ class Terminal:
 
 
 ON_A_TERMINAL = """
-import fcntl, termios
+import fcntl, signal, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background had it ignored
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # it is this program that Ctrl-C is for
 from specvlm.cli import main
 main()

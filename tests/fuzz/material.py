@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,23 @@ TOKENS = 8
 FILM = "film.mp4"
 ANSWERING = ["--max-new-tokens", str(TOKENS), "--device", "cpu", "--plan", "fixed"]
 """Options of a short answer for which nothing is measured before."""
+
+WRONG_ANYWHERE: dict[str, Any] = {
+    "null": None,
+    "empty": "",
+    "word": "a word",
+    "lines": "two\nlines\x1b[31m",
+    "lone": "\ud800",
+    "minus": -1,
+    "zero": 0,
+    "half": 0.5,
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "true": True,
+    "list": [],
+    "object": {},
+}
+"""What hardly a field of a JSON file should hold."""
 
 
 @cache

@@ -80,7 +80,8 @@ def begin(
     for family in (pair.target, pair.draft):
         if isinstance(family, Family):
             refuse_unless_followed(family.model, family.name, family.taken_apart)
-    check_forwards(pair.target, pair.draft)  # with the hooks and layers that they have today
+    with aside(pair)():
+        check_forwards(pair.target, pair.draft)  # with the hooks and layers that they have today
     if options.vision == "shared" and not pair.one_tower:
         raise OptionError("vision='shared' needs two models with the same vision tower, and their weights differ")
     if options.positions == "compact" and pair.draft == "self":

@@ -20,9 +20,8 @@ from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStr
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from specvlm.answering import request
-from specvlm.answering.dice import aside
 from specvlm.answering.options import Options, Plan, SelfScope, TreeName, VisionPolicy
-from specvlm.answering.pair import Pair, Planners, check_forwards, check_layout
+from specvlm.answering.pair import Pair, Planners, check_layout
 from specvlm.answering.recipe import Recipe
 from specvlm.engine.stats import Stats
 from specvlm.engine.tree import TreeShape
@@ -90,8 +89,6 @@ def custom_generate(
         check_layout(target, draft)
         one_tower = all(map(operator.is_, target.tower, draft.tower))
         pair = Pair(target, draft, one_tower, planners=_learnt(target, draft))
-    with aside(pair)():
-        check_forwards(target, pair.draft)
 
     call = _arguments_of_generate()
     if call.get("assistant_model") is not None:

@@ -12,27 +12,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fuzz.case import Case
+from fuzz.material import WRONG_ANYWHERE
 from specvlm import pocket
 
 FOLDER, WEIGHTS, TEMPLATE = "model", "model.safetensors", "chat_template.jinja"
 HUGE = 10**12
 
-WRONG: dict[str, Any] = {
-    "null": None,
-    "empty": "",
-    "word": "a word",
-    "lines": "two\nlines\x1b[31m",
-    "lone": "\ud800",
-    "minus": -1,
-    "zero": 0,
+WRONG: dict[str, Any] = WRONG_ANYWHERE | {
     "huge": HUGE,
     "beyond": 10**30,
-    "half": 0.5,
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "true": True,
-    "list": [],
-    "object": {},
     "nulls": [None, None, None],
     "words": {"a": ["word"]},
 }

@@ -11,26 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.case import Case, Expected
+from fuzz.material import WRONG_ANYWHERE
 
 KEPT = Path(__file__).parents[2] / "evals" / "kept_runs"
 """Runs of three answers to one question, as a build wrote them."""
 
-WRONG: dict[str, Any] = {
-    "null": None,
-    "empty": "",
-    "word": "a word",
-    "lines": "two\nlines\x1b[31m",
-    "lone": "\ud800",
-    "minus": -1,
-    "zero": 0,
+WRONG: dict[str, Any] = WRONG_ANYWHERE | {
     "huge": 10**400,
     "big": 1e308,
-    "half": 0.5,
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "true": True,
-    "list": [],
-    "object": {},
     "nulls": [None, None],
     "deep": json.loads("[" * 400 + "]" * 400),
 }

@@ -38,10 +38,14 @@ def hooks_on_all() -> Iterator[Any]:
     return chain(of_others(torch_module._global_forward_pre_hooks), of_others(torch_module._global_forward_hooks))
 
 
+def is_hooked(part: nn.Module) -> bool:
+    """Whether others have hooks around its forward."""
+    return any(of_others(part._forward_pre_hooks)) or any(of_others(part._forward_hooks))
+
+
 def is_altered(part: nn.Module) -> bool:
     """Whether others have hooks around its forward, or another forward in its place."""
-    hooked = any(of_others(part._forward_pre_hooks)) or any(of_others(part._forward_hooks))
-    return hooked or has_others_forward(part)
+    return is_hooked(part) or has_others_forward(part)
 
 
 def moves_alone(part: nn.Module) -> bool:
@@ -66,9 +70,7 @@ def may_draw(model: nn.Module) -> bool:
         return True
     kinds: set[type] = set()
     for part in model.modules():
-        if any(of_others(part._forward_pre_hooks)) or any(of_others(part._forward_hooks)):
-            return True
-        if "forward" in vars(part) and not moves_alone(part):
+        if is_hooked(part) or ("forward" in vars(part) and not moves_alone(part)):
             return True
         kinds.add(type(part))
     return any(package_of(kind) not in QUIET for kind in kinds)

@@ -20,11 +20,6 @@ QUESTIONS    ?= --pair llava-onevision-7b+0.5b --video-tokens 3000 --tokens 8 --
 # when they are wanted again. With this malloc keeps them.
 KEEPING ?= GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=17179869184
 
-long := tests/parity tests/engine/rounds/test_capture.py tests/integrations/test_ray_ends.py tests/integrations/test_ray_data.py \
-	tests/planning/rounds/test_choosing.py tests/answering/test_feature_cache_kills.py \
-	tests/evals/test_feature_cache.py tests/serve/test_fuzz.py \
-	tests/serve/test_replicas.py tests/serve/test_behind_a_proxy.py
-
 bin  := $(VENV)/bin
 log  := $(VENV)/install.log
 lmms := $(VENV)-lmms-eval
@@ -53,11 +48,11 @@ install: $(tests) $(lint) ## make .venv and install specvlm into it, editable, w
 demo: $(core) ## answer a held-out video four ways and compare: stock generate, plain speculation, SpecVLM, and planned
 	@$(bin)/specvlm demo $(ARGS)
 
-test: $(tests) ## the tests, but for the long grids
+test: $(tests) ## the tests, but for the long grids, of which it tries a part
 	@$(pytest) $(ARGS)
 
 parity: $(tests) ## the long grids: whole generations against stock Hugging Face generate, and what else is marked slow
-	@$(pytest) -m "not lmms_eval and not clients" $(long) $(ARGS)
+	@$(pytest) -m "parity or slow" $(ARGS)
 
 compat: ## drop-in, parity and families on the oldest and newest transformers: docs/compatibility.md (RELEASES="5.21 5.22")
 	@$(PYTHON) tests/compatibility.py $(RELEASES)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 import specvlm
 from evals.records import answered
+from grids import part_of
 from integrations import mortal
 from integrations.ray_jobs import NUM_SAMPLES, SETTING, jobs, load_from
 from specvlm.cli import app
@@ -148,6 +149,7 @@ class TestOnARunningCluster:
             time.sleep(0.1)
         assert not running("ray::MapWorker")
 
+    @pytest.mark.slow
     def test_a_process_that_is_connected_stays_so(self, cluster: str, film: Path) -> None:
         def load() -> Any:
             raise OptionError(f"the actors were told {os.environ['TOLD']}")
@@ -181,7 +183,7 @@ class TestOnARunningCluster:
         assert [(record["arm"], record["error"]) for record in records] == [(arm, None) for arm in ARMS]
         assert (tmp_path / "report.html").exists()
 
-    @pytest.mark.parametrize("part", [1.0, 0.5])
+    @pytest.mark.parametrize("part", part_of([1.0, 0.5]))
     def test_actors_on_gpus(self, cluster: str, pair: Path, film: Path, here: dict[Any, Record], part: float) -> None:
         """Ray only counts them, so that this machine needs none."""
         there = by_key(ray_data(load_from(pair), address=cluster, num_gpus=part)(jobs(film)[:2]))
@@ -226,7 +228,7 @@ def test_a_program_may_load_by_itself_and_by_what_stands_beside_it(pair: Path, f
     assert ran.stdout.splitlines() == [f"{arm} None" for arm in SETTING.arms]
 
 
-@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize("says", part_of([b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"]))
 def test_a_listener_that_is_no_ray_is_not_waited_for(film: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
     monkeypatch.setattr(ray_child, "ANSWERS_WITHIN", 10.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -94,9 +94,8 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "dies", ["gcs_server raylet", *(pytest.param(each, marks=pytest.mark.slow) for each in ("gcs_server", "raylet"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", ["gcs_server raylet", "gcs_server", "raylet"])
 def test_a_head_that_dies_is_told_in_a_line(evaluating: Callable[..., Any], tmp_path: Path, dies: str) -> None:
     """By the whole command: left to itself, Ray ends its driver with the exit code of an answer that differs."""
     with subprocess.Popen([sys.executable, "-c", HEAD], env=environment(), **PIPES) as head:
@@ -128,8 +127,8 @@ def piped(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 @pytest.mark.parametrize(
     ("by", "code"),
     [
-        (signal.SIGINT, 130),
         (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )

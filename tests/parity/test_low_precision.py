@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import tiny
+from grids import part_of
 from parity.pairs import EVERY_RUN, pair
 from specvlm.answering.options import Options
 from specvlm.bench.exactness import Judge
@@ -22,7 +23,7 @@ FAMILIES = ("llava_onevision", *(pytest.param(name, marks=pytest.mark.parity) fo
 """No mixture of experts: rounding that sends a token to another expert has no bound of this kind, in stock code too."""
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", part_of([torch.bfloat16, torch.float16]), ids=str)
 @pytest.mark.parametrize("name", ["twin", "close"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_position(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import specvlm
+from grids import part_of
 from planning.worlds import machine
 from specvlm import pocket
 from specvlm.answering.answer import Generation
@@ -68,8 +70,7 @@ def planned(vlm: SpecVLM, family: str, film: Path, sampled: bool) -> Generation:
     return vlm.generate(seen(family, film), QUESTION, plan="auto", max_new_tokens=40, **how)
 
 
-@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("draft", ["model", "self"])
+@pytest.mark.parametrize(("draft", "sampled"), part_of(itertools.product(["model", "self"], [False, True]), 3))
 def test_an_answer_is_that_of_stock_generate_and_drafts_were_accepted(draft, sampled, family, film):
     pair = loaded(family)
     vlm = SpecVLM(pair.target, "self" if draft == "self" else pair.draft)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grids import part_of
 from planning.worlds import DRAFT_PROMPT, PROMPT, Place, machine, plain_seconds, tell, texts
 from specvlm.engine.tree import DynamicTree
 from specvlm.planning.acceptance import Acceptance
@@ -53,7 +54,7 @@ def against_fixed(draft: tuple[float, float], costs: PairCosts) -> float:
     return min((USED - NEW) * plain_seconds(costs, LENGTH), *fixed) / mine
 
 
-@pytest.mark.parametrize("per_row", [0.005, 0.02], ids="{} a row".format)
+@pytest.mark.parametrize("per_row", part_of([0.02, 0.005]), ids="{} a row".format)
 @pytest.mark.parametrize("draft_forward", [0.05, 0.2, 0.5], ids="draft of {}".format)
 @pytest.mark.parametrize("draft", [GOOD, TOO_SURE, WORSE], ids=["good", "too sure", "worse"])
 def test_no_fixed_tree_is_more_than_a_twentieth_faster(draft, draft_forward, per_row):
@@ -75,7 +76,7 @@ def test_a_plan_that_misjudges_guesses_would_be_noticed(
     assert against_fixed(draft, machine(0.05, 0.02)) < 0.95
 
 
-@pytest.mark.parametrize("length", [32, 128, 512])
+@pytest.mark.parametrize("length", part_of([32, 128, 512]))
 @pytest.mark.parametrize("draft_forward", [0.02, 0.1, 0.3, 0.8, 1.5], ids="draft of {}".format)
 def test_a_hostile_draft_costs_three_hundredths_at_most(draft_forward, length):
     """From the first answer on where an answer has a usual length, its prompt's reading included; of short ones, the

@@ -33,6 +33,7 @@ def test_the_most_memory_of_any_turn_is_told_where_it_is_measured():
     assert Turns(ask).compare("a case", 2).memory == (8, 7)
 
 
+@pytest.mark.slow
 def test_first_tokens_of_this_build_are_those_of_this_build(tmp_path, monkeypatch):
     demo_video(tmp_path / "film.mp4")
     monkeypatch.setenv("SPECVLM_FILMS", str(tmp_path))

@@ -16,10 +16,7 @@ def require_file(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> Path
     Errors: OptionError if it can't be written there, if anything but a file is there (a device, a pipe), or if it is,
     or lies in, one of those that are read.
     """
-    with waiting("Loading"):
-        from specvlm.video.files.addresses import at_home  # behind PyTorch, which the help doesn't wait for
-
-    path = Path(os.path.realpath(at_home(path)))
+    path = Path(os.path.realpath(_at_home(path)))
     if path.is_dir():
         raise OptionError(f"{what}: {brief(path)} is a folder: name a file")
     if not path.parent.is_dir():
@@ -35,9 +32,10 @@ def require_file(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> Path
     return path
 
 
-def require_folder(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> None:
-    """Make a folder, if it isn't there. Errors: OptionError if it can't be made or written to, or if it is, or lies in,
-    a folder that is read."""
+def require_folder(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> Path:
+    """A folder that will be written to, made if it isn't there. Errors: OptionError if it can't be made or written to,
+    or if it is, or lies in, a folder that is read."""
+    path = _at_home(path)
     for source in _paths(inputs):
         _refuse_within(path, source, what, "folder")
     try:
@@ -46,6 +44,7 @@ def require_folder(path: Path, what: str, *, inputs: tuple[str, ...] = ()) -> No
         raise OptionError(f"{what}: can't make the folder {brief(path)}: {error.strerror}") from None
     if not os.access(path, os.W_OK):
         raise OptionError(f"{what}: the folder {brief(path)} can't be written to: it is protected")
+    return path
 
 
 def require_places(folder: Path, names: Iterable[str], what: str) -> None:
@@ -63,6 +62,13 @@ def require_apart(folder: Path, names: Iterable[str], what: str, *, inputs: tupl
     for name in names:
         if (folder / name).exists():
             require_file(folder / name, what, inputs=inputs)
+
+
+def _at_home(path: Path) -> Path:
+    with waiting("Loading"):
+        from specvlm.video.files.addresses import at_home  # behind PyTorch, which the help doesn't wait for
+
+    return at_home(path)
 
 
 def _paths(inputs: Iterable[str]) -> Iterator[Path]:

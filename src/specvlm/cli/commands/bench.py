@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
@@ -160,13 +161,13 @@ def bench(
         if plot or html or out:
             drawing.require()
         if plot:
-            require_file(plot, "plot")
+            plot = require_file(plot, "plot")
             plots.require_kind(plot)
         page = None
         if html:
             page = require_file(html, "html")
         if out:
-            require_folder(out, "out")
+            out = require_folder(out, "out")
             require_places(out, files_of(setup.name, setup.torch_dtype), "out")
         use_threads(threads)
         document = run(setup, say, counting("bench", "runs"))
@@ -202,10 +203,11 @@ def _read(
         from specvlm.cli import tables
 
         silence()
-        setup = Setup(tuple(films or FILMS), seconds, num_frames, repeats, folder)
-        for each, name in ((folder, "film-folder"), (out, "out")):
-            if each:
-                require_folder(each, name)
+        setup = Setup(tuple(films or FILMS), seconds, num_frames, repeats)
+        if folder:
+            setup = replace(setup, folder=require_folder(folder, "film-folder"))
+        if out:
+            out = require_folder(out, "out")
         kept = f"reading-{num_frames}-frames"
         if out:
             require_places(out, [f"{kept}.json"], "out")

@@ -41,7 +41,7 @@ def explain(
         from specvlm.explain.pictures import NAMES
 
         drawing.require()
-        require_folder(png, "png", inputs=read)
+        png = require_folder(png, "png", inputs=read)
         endings = ("", *(f"-{theme.name}" for theme in drawing.THEMES if theme is not drawing.LIGHT))
         require_apart(png, (f"{name}{ending}.png" for name in NAMES for ending in endings), "png", inputs=read)
     source = opened(video)

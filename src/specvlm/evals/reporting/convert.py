@@ -13,6 +13,7 @@ from specvlm.evals.reporting.metrics import answers, latest
 from specvlm.evals.run_folder import Run, is_run
 from specvlm.evals.settings import DEFAULT
 from specvlm.evals.writing import ESCAPED, inside, require_own_folder, require_regular, write_whole
+from specvlm.video.files.addresses import at_home
 
 Record = dict[str, Any]
 
@@ -71,6 +72,7 @@ def convert(run: Run, form: str, out: Path | None = None) -> list[Path]:
         raise OptionError(f"there is no form {brief(repr(form))} to convert to; there are {', '.join(FORMS)}")
     if not any(_by_arm(run).values()):
         raise OptionError(f"{run.path} has no answers to convert")
+    out = None if out is None else at_home(out)
     if out is not None and is_run(out):
         raise OptionError(f"out: {brief(out)} is the folder of a run, whose records stay as they are: name another")
     folder = run.path / form if out is None else out

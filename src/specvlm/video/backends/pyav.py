@@ -223,10 +223,9 @@ def _decode_run(
 ) -> bool:
     known, fed = reading.scan.packets, reading.fed
     entry = known[run.start].pts if run.start else None
-    promised = {known[place].pts for place in run if place in fed and known[place].is_shown}
-    if entry is not None:
-        # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
-        promised = {tick for tick in promised if tick is not None and tick >= entry}
+    promised = (known[place].pts for place in run if place in fed and known[place].is_shown)
+    # What an open GOP shows before its keyframe belongs to the entry before, and is broken here.
+    owed = deque(sorted(tick for tick in promised if tick is not None and (entry is None or tick >= entry)))
     latest: int | None = None
     asked = (packet for place, packet in zip(run, packets, strict=False) if place in fed)
     goes_on = takewhile(lambda _: not reading.is_given_up.is_set(), asked)
@@ -236,10 +235,11 @@ def _decode_run(
         latest = frame.pts
         if run.start and frame.pts == entry and frame.pict_type not in (PictureType.I, PictureType.NONE):
             return False  # called a keyframe but none: x264's intra refresh, or a container's mistake
-        promised.discard(frame.pts)
+        if owed and frame.pts is not None and frame.pts >= owed[0] and frame.pts != owed.popleft():
+            return False  # one is left out: it won't come any more, and whoever waits for it would wait for good
         if frame.pts in ticks and not reading.wall.hang(reading.rows[frame.pts], frame, reformatter):
             return False
-    return not promised
+    return not owed
 
 
 def _seek(

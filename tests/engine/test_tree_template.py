@@ -102,3 +102,10 @@ def test_a_rank_beyond_the_vocabulary_becomes_the_last_guess(paths, seed, vocabu
     for node in range(1, len(tree)):
         best = logits_after(words(tree, tree.parents[node])).argsort(descending=True).tolist()
         assert tree.tokens[node] == best[min(template.ranks[node], vocabulary - 1)]
+
+
+def test_a_rank_beyond_all_numbers_takes_no_memory():
+    """As many guesses as it would take to come to it would not fit."""
+    template = TreeTemplate.from_paths([(0,), (10**30,)])
+    tree = grow(template, 4, 9, random_language(1, 4)).tree
+    assert len(tree) == 3

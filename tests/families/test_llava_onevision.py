@@ -20,6 +20,7 @@ from specvlm.errors import ModelError, OptionError
 from specvlm.families import Family
 from specvlm.families import llava_onevision as module
 from specvlm.families.llava_onevision import LlavaOnevision
+from specvlm.pipeline import SpecVLM
 from specvlm.prompts.lead import Slot
 from specvlm.prompts.prompt import Prompt
 from specvlm.video import Video
@@ -258,6 +259,13 @@ def test_a_processor_that_counts_other_tokens_than_the_tower_is_refused():
     processor.num_image_tokens = 36
     with pytest.raises(ModelError, match=r"9 tokens of a frame .* vision tower 4"):
         LlavaOnevision(family().model, processor, "odd")
+
+
+def test_a_processor_that_makes_frames_of_another_size_than_the_tower_takes_is_refused():
+    made = tiny.llava(tiny.llava_model(0))
+    made.video_processor.size = {"height": 32, "width": 32}
+    with pytest.raises(ModelError, match=r"makes frames of 32 x 32 pixels, and its vision tower takes \d+ x \d+: size"):
+        SpecVLM(made).autoregressive(tiny.film(2), "what?", max_new_tokens=2)
 
 
 def test_without_a_processor_it_answers_what_is_tokenised_and_says_so_about_the_rest():

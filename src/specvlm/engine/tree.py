@@ -163,10 +163,8 @@ class _TemplateGrowth(Growth):
         level = next(self._levels)
         best = min(level.best, logits.shape[-1])
         guesses = logits.topk(best, dim=-1).indices.tolist()
-        if best < level.best:
-            # A rank beyond the vocabulary has no token: repeat the last one. Such a node is a duplicate, never a lie.
-            guesses = [row + row[-1:] * (level.best - best) for row in guesses]
-        self.tokens += [guesses[row][rank] for row, rank in level.picks]
+        # A rank beyond the vocabulary has no token: the last one again. Such a node is a duplicate, never a lie.
+        self.tokens += [guesses[row][min(rank, best - 1)] for row, rank in level.picks]
         self.parents += level.parents
         return list(level.frontier)
 

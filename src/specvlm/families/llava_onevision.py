@@ -90,6 +90,8 @@ class LlavaOnevision(Family):
         video_mask = input_ids == self.model.config.video_token_id
         pixels = inputs.get("pixel_values_videos")
         num_videos, num_frames = (0, 0) if pixels is None else pixels.shape[:2]
+        if pixels is not None:
+            self._require_fit(*pixels.shape[-2:])
         if num_videos > 1:
             raise OptionError(f"LLaVA-OneVision answers about one video at a time, not {num_videos}")
         expected = num_frames * self._tokens_per_frame + num_videos
@@ -138,6 +140,16 @@ class LlavaOnevision(Family):
             output = tower(courier.bring(pixels, dtype), output_hidden_states=True)
             batches.append(self._selected(output.hidden_states))
         return Seen(frames, (torch.cat(batches),), torch.ones_like(frames))
+
+    def _require_fit(self, height: int, width: int) -> None:
+        vision = self.model.config.vision_config
+        patches = (height // vision.patch_size) * (width // vision.patch_size)
+        if patches != (vision.image_size // vision.patch_size) ** 2:
+            raise ModelError(
+                f"{self.name}: its processor makes frames of {width} x {height} pixels, and its vision tower takes "
+                f"{vision.image_size} x {vision.image_size}: size in processor_config.json, or in "
+                "video_preprocessor_config.json or preprocessor_config.json, should be that"
+            )
 
     def _selected(self, hidden_states: Sequence[Tensor]) -> Float[Tensor, "frames patches d"]:
         """The layer, or layers side by side, that the checkpoint's config wants."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 import video_zoo as zoo
 from specvlm.errors import OptionError, VideoError
 from specvlm.video import Video, load, room
+from specvlm.video.backends import pyav
 from specvlm.video.loading import load_before
 from specvlm.video.sampling import Sampling, Timeline
 from specvlm.video.screening import screening as screening_module
@@ -143,6 +145,28 @@ def test_whoever_leaves_early_leaves_nothing_behind(folder: Path) -> None:
                 for _ in range(taken - 1):
                     next(frames)
         assert file.tell() == 0
+
+
+@pytest.mark.parametrize("left_out", [0, 5, 30, 39])
+def test_a_frame_that_never_comes_is_not_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, left_out: int
+) -> None:
+    """Whoever decodes hangs no frame too far ahead of one that is missing: until it is taken, which it won't be."""
+    path, whole = zoo.make(folder, "groups.mp4"), pyav._Decoder.frames
+
+    def without_one(decoder: pyav._Decoder, *packets: Any) -> Iterator[av.VideoFrame]:
+        tick = round(left_out / zoo.RATE / decoder.stream.time_base)
+        return (frame for frame in whole(decoder, *packets) if frame.pts != tick)
+
+    monkeypatch.setattr(pyav._Decoder, "frames", without_one)
+    each = Sampling(num_frames=40).choose
+    with Screening(partial(load_before, source=path, choose=each, backend="pyav"), ahead=1) as screening:
+        clip = screening.opening()
+        if isinstance(clip, Reel):
+            with pytest.raises(Void) as told:
+                list(screening.frames())
+            clip = told.value.video
+    assert set(zoo.indices_of(clip.frames)) == {*range(40)} - {left_out}
 
 
 class Frames:

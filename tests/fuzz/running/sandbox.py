@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, final
 
 import psutil
+import torch
 
 from fuzz.case import Case
 from specvlm.errors import SpecVLMError
@@ -144,6 +145,9 @@ def forked(work: Callable[[], Any]) -> int:
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # torch 2.14 makes its pool of threads anew after a fork, at the first use, and two threads that come first at
+        # once find none ("Invalid thread pool!"): a copy of a process uses it alone, before there are others.
+        torch.set_num_threads(torch.get_num_threads())
         code = work() or 0
     except BaseException:  # noqa: BLE001  # nothing may get back into the code of the parent
         traceback.print_exc()

@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,24 @@ settings.load_profile("specvlm")
 
 REAL: dict[tuple[Any, str], Any] = {}
 """What measures this machine and listens to its clock, by where it stands."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is looked at
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a grid that is marked `part`, `make test` has one cell of so many, on diagonals: each value of each parameter.
+    The others are slow."""
+    places: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    """Of each parameter of each test, the values by where they stand in it."""
+    for item in items:
+        part = item.get_closest_marker("part")
+        if part is None or not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+            continue
+        diagonal = 0
+        for name, value in item.callspec.params.items():
+            known = places[f"{item.parent.nodeid}::{item.originalname}", name]
+            diagonal += known.setdefault(id(value), len(known))
+        if diagonal % part.args[0]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -257,6 +257,7 @@ def test_so_do_streams_that_are_closed_half_way(num_pieces):
     assert nothing_is_lent()
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("role", ["target", "draft"])
 @pytest.mark.parametrize("forward", [0, 1, 5])
 def test_so_do_errors_in_the_middle_of_an_answer(monkeypatch, role, forward):
@@ -320,6 +321,7 @@ def test_interleaved_streams_know_nothing_of_each_other():
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("tree", ["paper", "dynamic", "chain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_caches_take_the_bytes_that_prompt_answer_and_tree_need(monkeypatch, tree, dtype):

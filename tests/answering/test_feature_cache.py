@@ -174,6 +174,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("what", OTHERWISE)
 def test_what_is_looked_at_otherwise_is_something_else(what: str, film: Path, cache: FeatureCache, work: Work) -> None:
     pair(cache).generate(film, QUESTION, **ASKED)

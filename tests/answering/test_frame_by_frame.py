@@ -15,7 +15,6 @@ import pytest
 
 import tiny
 import video_zoo as zoo
-from grids import part_of
 from specvlm.engine.stats import Span, Stats
 from specvlm.errors import OptionError, VideoError
 from specvlm.pipeline import SpecVLM
@@ -52,8 +51,9 @@ def reels(monkeypatch: pytest.MonkeyPatch) -> list[screening.Reel]:
     return made
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("asked", [{}, {"prefill_chunk": 5}, {"pruner": "attention"}, {"pruner": "features"}], ids=str)
-@pytest.mark.parametrize("family", part_of(tiny.BUILDERS))
+@pytest.mark.parametrize("family", tiny.BUILDERS)
 def test_answers_are_those_of_stock_generate(folder: Path, reels: list, family: str, asked: dict[str, Any]) -> None:
     from specvlm.pruning import PRUNERS
 

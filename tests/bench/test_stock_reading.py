@@ -37,6 +37,7 @@ def prefills(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("family", tiny.BUILDERS)
 def test_it_says_what_stock_generate_says(family, options, prefills) -> None:

@@ -172,6 +172,7 @@ def many() -> list[Sample]:
     ]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     """SIGKILL at random moments of a run that does little but write: at most the answer in hand is made again."""
     out, log = tmp_path / "run", tmp_path / "log"

@@ -32,6 +32,7 @@ def explained():
     return explain(tiny.pair(target, tiny.noised(target, 0.02)), tiny.film(6, 3), "what happens?", max_new_tokens=4)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("pruner", ["verifier_guided", "frames", "none"])
 def test_every_token_of_the_answer_is_accounted_for(pair, pruner):
     options = specvlm.Options(pruner=pruner, pruning_ratio=0.5, max_new_tokens=24)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import peft
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 import tiny
-from grids import part_of
 from specvlm import SpecVLM
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -29,7 +27,9 @@ def freshly(vlm: SpecVLM, question: str) -> tuple[int, ...]:
     return vlm.autoregressive(tiny.film(6, 1), question, **ASKED).token_ids
 
 
-@pytest.mark.parametrize(("drafts", "family"), part_of(itertools.product(["model", "self"], tiny.BUILDERS)))
+@pytest.mark.part(3)
+@pytest.mark.parametrize("family", tiny.BUILDERS)
+@pytest.mark.parametrize("drafts", ["model", "self"])
 def test_a_watched_video_is_read_again_by_a_target_that_was_changed(family, drafts):
     target = tiny.model(family, 0, layers=2)
     vlm = tiny.pair(target, "self" if drafts == "self" else tiny.noised(target, 0.01))

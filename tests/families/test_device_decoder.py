@@ -21,7 +21,6 @@ from transformers import (
 
 import tiny
 from engine.rounds.host_reads import HostReadError, NoHostReads
-from grids import part_of
 from specvlm.engine.caches.indexed_cache import IndexedCache
 from specvlm.engine.caches.stacked_cache import StackedCache
 from specvlm.engine.rounds import round as rounds
@@ -139,7 +138,7 @@ PICKS: list[Callable[[torch.device], Picking | None]] = [lambda device: None, pi
 
 @pytest.mark.parametrize("pick", PICKS, ids=["greedy", "processed", "sampled"])
 @pytest.mark.parametrize("shape", SHAPES, ids=["dynamic", "paper"])
-@pytest.mark.parametrize("family", part_of(tiny.BUILDERS))
+@pytest.mark.parametrize("family", tiny.BUILDERS)
 def test_a_whole_round_asks_nothing_of_the_host(family, shape, pick):
     decoder = decoder_of(tiny.model(family))
     made = device_round(decoder, decoder, shape, CPU, pick(CPU))
@@ -213,6 +212,7 @@ def on_gpu(family: str) -> HFDeviceDecoder:
     return decoder_of(model)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("pick", PICKS[:2], ids=["greedy", "processed"])  # fakes draw from no generator
 @pytest.mark.parametrize("family", tiny.BUILDERS)
 def test_a_whole_round_stays_on_the_gpu(on_cuda, family, pick):

@@ -63,6 +63,7 @@ def test_weights_that_are_on_disk_are_on_no_device(split):
     assert tiny.family(split).devices == (torch.device("cpu"),)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("plan", ["fixed", "auto"])
 def test_answers_are_those_of_the_model_in_one_piece(split, plan):
     whole = tiny.model(split.config.model_type, 0, layers=2)

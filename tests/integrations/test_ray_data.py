@@ -24,7 +24,6 @@ from typer.testing import CliRunner
 
 import specvlm
 from evals.records import answered
-from grids import part_of
 from integrations import mortal
 from integrations.ray_jobs import NUM_SAMPLES, SETTING, jobs, load_from
 from specvlm.cli import app
@@ -106,6 +105,7 @@ def test_two_actors_say_what_the_local_engine_says(pair: Path, film: Path, here:
 
 
 class TestOnARunningCluster:
+    @pytest.mark.slow
     def test_a_killed_actor_loses_nothing(self, cluster: str, pair: Path, film: Path, tmp_path: Path) -> None:
         asked = jobs(film, fatal=3)
         load = partial(mortal.load, pair, 1, tmp_path / "graves")
@@ -183,7 +183,8 @@ class TestOnARunningCluster:
         assert [(record["arm"], record["error"]) for record in records] == [(arm, None) for arm in ARMS]
         assert (tmp_path / "report.html").exists()
 
-    @pytest.mark.parametrize("part", part_of([1.0, 0.5]))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("part", [1.0, 0.5])
     def test_actors_on_gpus(self, cluster: str, pair: Path, film: Path, here: dict[Any, Record], part: float) -> None:
         """Ray only counts them, so that this machine needs none."""
         there = by_key(ray_data(load_from(pair), address=cluster, num_gpus=part)(jobs(film)[:2]))
@@ -228,7 +229,8 @@ def test_a_program_may_load_by_itself_and_by_what_stands_beside_it(pair: Path, f
     assert ran.stdout.splitlines() == [f"{arm} None" for arm in SETTING.arms]
 
 
-@pytest.mark.parametrize("says", part_of([b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"]))
+@pytest.mark.part(2)
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
 def test_a_listener_that_is_no_ray_is_not_waited_for(film: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
     monkeypatch.setattr(ray_child, "ANSWERS_WITHIN", 10.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -124,12 +124,13 @@ def piped(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return process.stdin, process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "code"),
     [
         (signal.SIGKILL, -signal.SIGKILL),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, -signal.SIGTERM, marks=pytest.mark.slow),
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, -signal.SIGTERM),
     ],
 )
 def test_a_local_ray_ends_with_the_process_that_asks(

@@ -78,6 +78,7 @@ class Tape(BaseStreamer):
         self.heard.append("end")
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -98,6 +99,7 @@ def test_same_tokens_greedy_and_sampled(kwargs):
     assert accepted > 10
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
 def test_same_tokens_whatever_the_draft_sees(pruner):
     for ratio, positions in ((0.9, "original"), (0.5, "compact")):

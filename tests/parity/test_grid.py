@@ -53,6 +53,7 @@ def test_grid(same, pruner: str, tree: int, dtype: torch.dtype, lap: int) -> Non
     check(same, pruner, TREES[tree], dtype, DECODINGS, turn)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("tree", range(len(TREES)), ids=("paper", "dynamic", "chain", "paths"))
 def test_a_diagonal_of_the_grid(same, tree: int) -> None:
     """The same check on one pruner a tree: what every run of the tests looks at."""

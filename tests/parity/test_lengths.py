@@ -82,6 +82,7 @@ def test_an_answer_that_reaches_the_length_is_stocks_and_a_longer_one_is_refused
         vlm.generate(FILM, QUESTION, max_new_tokens=ROOM + 1)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("family", "kind"), [("llava_onevision", "longrope"), ("qwen2_5_vl", "dynamic")])
 def test_without_the_refusal_answers_would_differ(monkeypatch, family, kind):
     monkeypatch.setattr(HFDecoder, "refuse_beyond", lambda self, needed: None, raising=False)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import tiny
-from grids import part_of
 from parity.pairs import EVERY_RUN, pair
 from specvlm.answering.options import Options
 from specvlm.bench.exactness import Judge
@@ -23,7 +22,8 @@ FAMILIES = ("llava_onevision", *(pytest.param(name, marks=pytest.mark.parity) fo
 """No mixture of experts: rounding that sends a token to another expert has no bound of this kind, in stock code too."""
 
 
-@pytest.mark.parametrize("dtype", part_of([torch.bfloat16, torch.float16]), ids=str)
+@pytest.mark.part(2)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["twin", "close"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_position(

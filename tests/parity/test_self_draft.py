@@ -11,6 +11,7 @@ from parity.pairs import pair
 LONG = [pytest.param(name, marks=pytest.mark.parity) for name in tiny.QWEN]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", ["twin", "self"])
 @pytest.mark.parametrize("tree", ["paper", "chain"])
 @pytest.mark.parametrize("family", ["llava_onevision", *LONG])

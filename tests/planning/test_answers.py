@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import specvlm
-from grids import part_of
 from planning.worlds import machine
 from specvlm import pocket
 from specvlm.answering.answer import Generation
@@ -70,7 +68,9 @@ def planned(vlm: SpecVLM, family: str, film: Path, sampled: bool) -> Generation:
     return vlm.generate(seen(family, film), QUESTION, plan="auto", max_new_tokens=40, **how)
 
 
-@pytest.mark.parametrize(("draft", "sampled"), part_of(itertools.product(["model", "self"], [False, True]), 3))
+@pytest.mark.part(3)
+@pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("draft", ["model", "self"])
 def test_an_answer_is_that_of_stock_generate_and_drafts_were_accepted(draft, sampled, family, film):
     pair = loaded(family)
     vlm = SpecVLM(pair.target, "self" if draft == "self" else pair.draft)
@@ -83,6 +83,7 @@ def test_an_answer_is_that_of_stock_generate_and_drafts_were_accepted(draft, sam
     assert kept[0] == round(0.1 * answer.stats.num_video_tokens)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
 def test_a_hostile_draft_is_given_up_and_changes_nothing(sampled, family, film):
     """As sure of itself as ever, and always one token beside it."""

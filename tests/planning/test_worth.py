@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grids import part_of
 from planning.worlds import DRAFT_PROMPT, PROMPT, Place, machine, plain_seconds, tell, texts
 from specvlm.engine.tree import DynamicTree
 from specvlm.planning.acceptance import Acceptance
@@ -54,7 +53,8 @@ def against_fixed(draft: tuple[float, float], costs: PairCosts) -> float:
     return min((USED - NEW) * plain_seconds(costs, LENGTH), *fixed) / mine
 
 
-@pytest.mark.parametrize("per_row", part_of([0.02, 0.005]), ids="{} a row".format)
+@pytest.mark.part(3)
+@pytest.mark.parametrize("per_row", [0.005, 0.02], ids="{} a row".format)
 @pytest.mark.parametrize("draft_forward", [0.05, 0.2, 0.5], ids="draft of {}".format)
 @pytest.mark.parametrize("draft", [GOOD, TOO_SURE, WORSE], ids=["good", "too sure", "worse"])
 def test_no_fixed_tree_is_more_than_a_twentieth_faster(draft, draft_forward, per_row):
@@ -76,7 +76,8 @@ def test_a_plan_that_misjudges_guesses_would_be_noticed(
     assert against_fixed(draft, machine(0.05, 0.02)) < 0.95
 
 
-@pytest.mark.parametrize("length", part_of([32, 128, 512]))
+@pytest.mark.part(3)
+@pytest.mark.parametrize("length", [32, 128, 512])
 @pytest.mark.parametrize("draft_forward", [0.02, 0.1, 0.3, 0.8, 1.5], ids="draft of {}".format)
 def test_a_hostile_draft_costs_three_hundredths_at_most(draft_forward, length):
     """From the first answer on where an answer has a usual length, its prompt's reading included; of short ones, the
@@ -124,6 +125,7 @@ def test_however_a_draft_changes_little_is_lost(chapters, draft_forward, per_row
         assert begin or sum(after) <= 1.02 * len(after) * plain + 4 + 2 * costs.reading(DRAFT_PROMPT)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("draft_forward", [0.05, 0.2, 0.5], ids="draft of {}".format)
 @pytest.mark.parametrize("number_before", [1, 12])
 def test_a_draft_that_becomes_good_is_found_out(draft_forward, number_before):
@@ -145,6 +147,7 @@ def test_whoever_gave_up_for_good_would_be_noticed(monkeypatch: pytest.MonkeyPat
     assert sum(later[-4:]) > 1.1 * sum(answers(Planner(costs), costs, texts(4, 128, *GOOD)))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("times", [0.2, 5.0])
 @pytest.mark.parametrize("draft_forward", [0.05, 0.3], ids="draft of {}".format)
 def test_costs_that_were_measured_wrong_are_mended_by_answers(draft_forward, times):
@@ -156,6 +159,7 @@ def test_costs_that_were_measured_wrong_are_mended_by_answers(draft_forward, tim
     assert mended <= 1.06 * sum(answers(Planner(costs), costs, told)[-4:])
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("draft_forward", [0.05, 0.3], ids="draft of {}".format)
 @pytest.mark.parametrize(
     "left",  # of the draft's acceptance, by ratio

@@ -78,6 +78,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return sorted(ours) == sorted(theirs) and all(torch.equal(ours[name], theirs[name]) for name in names)
 
 
+@pytest.mark.part(2)
 @every_processor
 @pytest.mark.parametrize("film", FILMS)
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def alone(source: Any, monkeypatch: pytest.MonkeyPatch, num_frames: int) -> Any:
         return load(source, num_frames=num_frames, backend="pyav")
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("num_frames", [20, 64, NUM_FRAMES])
 @pytest.mark.parametrize("name", FILMS)
 def test_frames_are_those_of_a_decode_from_start_to_end(name: str, num_frames: int, film, teams: list[bool]) -> None:

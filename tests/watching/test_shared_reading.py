@@ -40,6 +40,7 @@ def whole_prefills(read: list[tuple[HFDecoder, int]], vlm: SpecVLM, prompt_len: 
     return read.count((vlm.target.decoder, prompt_len))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl"])
 @pytest.mark.parametrize("pruner", ["frames", "verifier_guided"])
 def test_answers_are_stock_generates_and_the_target_reads_once_a_turn(family, pruner, read):

@@ -102,6 +102,7 @@ def leaves(family: Family) -> list[torch.nn.Module]:
 # --- the same answers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.part(2)
 @any_draft
 def test_every_answer_is_that_of_stock_generate(family: str, draft: str | None) -> None:
     assert check_turns(watcher(family, draft)) > 0 or draft is None
@@ -350,6 +351,7 @@ def step(stream: Generator[str, None, Generation]) -> tuple[str, Generation | No
         return "", stop.value
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("seed", "draft"), [(0, "close"), (1, "close"), (2, "self"), (3, None)])
 def test_streams_that_begin_pause_and_are_given_up_at_any_time(seed: int, draft: str | None) -> None:
     vlm, chance = watcher(draft=draft), random.Random(seed)

@@ -43,6 +43,7 @@ def test_first_tokens_of_this_build_are_those_of_this_build(tmp_path, monkeypatc
     assert min(found.memory) > 100 << 20
 
 
+@pytest.mark.slow
 def test_rounds_of_this_build_are_those_of_this_build():
     """Every case of the script, in two processes; it says so to the digit that it plays the very same rounds."""
     found = list(compared("host_time", OWN, OWN, 1))

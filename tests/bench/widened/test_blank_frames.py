@@ -120,6 +120,7 @@ def difference(small_logits: Tensor, wide_logits: Tensor) -> float:
     return float((wide_logits[:, : small_logits.shape[1]] - small_logits).abs().max() / small_logits.abs().max())
 
 
+@pytest.mark.part(2)
 @pytest.mark.usefixtures("exact_norms")
 def test_all_other_tokens_have_the_small_models_logits(case):
     model = as_widened(*case) if case in GIVES_UP else small(*case, torch.float64)
@@ -201,6 +202,7 @@ def test_the_flag_goes_through_all_layers_of_a_deep_model_and_nothing_overflows(
         assert not states[0, index, 258:].any()
 
 
+@pytest.mark.part(2)
 def test_stock_generate_and_our_loop_say_of_a_long_file_what_the_pocket_model_says_of_a_short_one(
     case: tuple[str, str], tmp_path: Path
 ):

@@ -244,6 +244,7 @@ def test_as_json(evaluated: Callable) -> None:
     assert document["metrics"] == json.loads((out / "metrics.json").read_text())
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("task", LAYOUTS)
 def test_each_published_layout(run: Callable, small: list, tmp_path: Path, task: str) -> None:
     data = LAYOUTS[task](tmp_path / "data")

@@ -20,6 +20,7 @@ def nothing_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("gpu", TARGETS)
 @pytest.mark.parametrize(("name", "shape", "dtype"), list(ours()), ids=named)
 def test_our_shapes_keep_to_their_registers(gpu, name, shape, dtype):
@@ -33,6 +34,7 @@ def test_our_shapes_keep_to_their_registers(gpu, name, shape, dtype):
 ALL = [*every(dtypes=[torch.bfloat16, torch.float32], rows=[32]), *every(dtypes=[torch.float16], rows=[4])]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("name", "shape", "dtype"), ALL, ids=named)
 def test_every_head_size_fits_a_processor_in_every_dtype(name, shape, dtype):
     launch, used = compile_attend(shape, dtype, "H100")

@@ -12,7 +12,6 @@ import torch
 import tiny
 import video_zoo
 from evals.records import ANSWER, CONFIG, answered, failed
-from grids import part_of
 from specvlm.answering.options import Options
 from specvlm.engine.stats import Stats
 from specvlm.errors import OptionError, VideoError
@@ -218,12 +217,13 @@ class TestCompared:
         assert made[0]["token_ids"] == ANSWER
 
 
-@pytest.fixture(scope="module", params=part_of(tiny.BUILDERS, 3))
+@pytest.fixture(scope="module", params=tuple(tiny.BUILDERS))
 def vlm(request: pytest.FixtureRequest) -> SpecVLM:
     target = tiny.model(request.param, 0, dtype=torch.float64)
     return tiny.pair(target, tiny.noised(target, 0.02))
 
 
+@pytest.mark.part(3)
 class TestWatched:
     @pytest.fixture
     def sample(self, tmp_path: Path) -> Sample:

@@ -19,7 +19,6 @@ from transformers import BitsAndBytesConfig, FineGrainedFP8Config, TorchAoConfig
 
 import specvlm
 import tiny
-from grids import part_of
 from specvlm import pocket
 from specvlm.errors import ModelError, OptionError
 from specvlm.families.checkpoints.quantisation import BY_NAME, require_name
@@ -66,7 +65,8 @@ def film(tmp_path_factory) -> Path:
     return pocket.demo_video(tmp_path_factory.mktemp("film") / "film.mp4", 1)
 
 
-@pytest.mark.parametrize("dtype", part_of(["bfloat16", "float32"]))
+@pytest.mark.part(3)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", WEIGHTS_ALONE)
 def test_quantised_weights_answer_as_stock_generate_does(film, kind, dtype):
     vlm = specvlm.load("pocket", dtype=dtype, target_kwargs={"quantization_config": WEIGHTS_ALONE[kind]()})
@@ -90,6 +90,7 @@ def test_quantised_activations_are_refused_by_name(kind, dtype):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_a_draft_may_be_quantised_in_any_way(film, kind):
     vlm = specvlm.load("pocket", draft_kwargs={"quantization_config": ACTIVATIONS[kind][0]()})

@@ -124,6 +124,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_adapter_that_takes_the_place_of_layers_is_followed(kind):
     model = tiny.llava_model(0, layers=2)

@@ -118,6 +118,7 @@ CHANGES: dict[str, Callable[[Any], Iterator[None]]] = {
 }
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(
     ("family", "change"),
     [*(("llava_onevision", change) for change in CHANGES), ("qwen3_vl", "adapters"), ("qwen2_5_vl", "hooks inside")],

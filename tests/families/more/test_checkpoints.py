@@ -14,6 +14,7 @@ from tiny.squares import common
 FILM = tiny.film(4)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", tiny.MORE)
 def test_a_pair_of_paths_answers_as_stock_generate_does(name: str, tmp_path) -> None:
     small = {"layers": 1, "hidden": 16, "heads": 2, "kv_heads": 1, "vocabulary": 352, "tied": True}

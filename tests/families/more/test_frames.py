@@ -86,6 +86,7 @@ def by_us(ours: Family, path: Path, options: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("name", "film", "options"), CELLS, ids=str)
 def test_tensors_are_those_of_the_stock_processor(name: str, film: str, options: dict[str, Any], films: Path) -> None:
     """Where it has an answer. Where it has none, all frames of the video, or an error of ours; where it merges two and

@@ -108,6 +108,7 @@ def stock(name: str, prompt: Prompt, dtype: torch.dtype, num_tokens: int = 3) ->
     return calls, output.logits[0][0]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @every_medium
 def test_positions_embeddings_and_logits_are_the_models_own(name: str, media: str, dtype: torch.dtype) -> None:

@@ -35,6 +35,7 @@ def checkpoints(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.part(2)
 @every_family
 def test_a_pair_of_paths_answers_as_stock_generate_does(checkpoints, family):
     vlm = specvlm.load(checkpoints / family / "target", str(checkpoints / family / "draft"))
@@ -70,6 +71,7 @@ def test_a_head_that_is_the_embedding(family, tmp_path):
     assert answer.stats.num_accepted > 0
 
 
+@pytest.mark.part(2)
 @every_family
 def test_equal_towers_are_found_out_and_kept_once(checkpoints, family, tmp_path):
     """A draft that is loaded here gives its copy up; a model object belongs to its owner, and keeps its own."""

@@ -189,6 +189,7 @@ def test_positions_are_those_that_stock_generate_uses_before_and_in_the_answer(n
     assert torch.equal(following + 1, rows[2][:, 0])
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @every_medium
 @every_family

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import tiny
-from grids import part_of
 from parity.more.scenes import SCENES, scenes
 from parity.pairs import QWEN_DRAFTS, pair
 from parity.qwen.test_grid import GREEDY, SAMPLED, check, drawn
@@ -35,13 +34,15 @@ def test_grid(same, family: str, scene: str, pruner: str) -> None:
     check_cell(same, family, pruner, scene, 3)
 
 
-@pytest.mark.parametrize(("family", "scene"), part_of(CELLS))
+@pytest.mark.part(2)
+@pytest.mark.parametrize(("family", "scene"), CELLS)
 def test_a_diagonal_of_the_grid(same, family: str, scene: str) -> None:
     """The same check on one pruner a cell: what every run of the tests looks at."""
     turn = 7 * list(tiny.MORE).index(family) + 3 * list(SCENES).index(scene)
     check_cell(same, family, sorted(PRUNERS)[turn % len(PRUNERS)], scene, 1)
 
 
+@pytest.mark.part(3)
 @pytest.mark.parametrize(
     "name",
     [

@@ -94,6 +94,7 @@ def replace_positions(prompt: Prompt, positions: torch.Tensor) -> Prompt:
     return dataclasses.replace(prompt, position_ids=positions, next_position=int(positions[0, -1]) + 1)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("scene", SCENES)
 @every_family
 def test_unbroken_nothing_differs(family: str, scene: str) -> None:

@@ -72,6 +72,7 @@ def same(record_property):
 PROMPTS = {"text": (0, 0), "a video": (1, 0), "two videos": (2, 0), "an image": (0, 1), "a video, images": (1, 2)}
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("prompt", PROMPTS)
 @every_family
 def test_same_tokens_greedy_and_sampled(same, family, prompt):

@@ -79,6 +79,7 @@ def fail_half_way(vlm: SpecVLM) -> None:
         handle.remove()
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("draft", ["close", "self"])
 @pytest.mark.parametrize(
     "use",

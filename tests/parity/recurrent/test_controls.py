@@ -79,6 +79,7 @@ def of_the_window_alone(fold: Callable[..., None]) -> Callable[..., None]:
     return stale
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("broken", [one_token_late, not_taken_back, of_the_memory_alone, of_the_window_alone])
 @every_family
 def test_a_state_that_is_not_of_what_was_accepted(

@@ -38,6 +38,7 @@ def test_grid(same, family: str, pruner: str, scene: str) -> None:
     check_cell(same, family, pruner, scene, 4)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("scene", SCENES)
 @every_family
 def test_a_diagonal_of_the_grid(same, family: str, scene: str) -> None:
@@ -46,6 +47,7 @@ def test_a_diagonal_of_the_grid(same, family: str, scene: str) -> None:
     check_cell(same, family, sorted(PRUNERS)[turn % len(PRUNERS)], scene, 1)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("name", ["twin", "hostile"])
 @every_family
 def test_drafts_are_accepted_and_rejected(same, family: str, name: str) -> None:
@@ -55,6 +57,7 @@ def test_drafts_are_accepted_and_rejected(same, family: str, name: str) -> None:
         assert (accepted > least * drafted) if name == "twin" else (accepted < 0.1 * drafted)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("tree", ["paper", "chain"])
 @every_family
 def test_a_draft_with_the_targets_weights_is_right_at_every_depth(family: str, tree: str) -> None:
@@ -107,6 +110,7 @@ def test_strictly(same, family: str, tree: str) -> None:
     same(pair("close", family=family), FILM, strict=True, max_new_tokens=20, pruning_ratio=0.5, **options)
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("pruner", ["uniform", "verifier_guided"])
 @every_family
 def test_many_questions_about_one_video(same, family: str, pruner: str) -> None:

@@ -19,6 +19,7 @@ def padded(family: str, mine: int, theirs: int) -> SpecVLM:
     return tiny.pair(tiny.model(family, 0, vocabulary=mine), tiny.model(family, 1, vocabulary=theirs))
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize(("mine", "theirs"), [(320, 352), (352, 320)])
 @pytest.mark.parametrize(
     "family", [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.parity) for name in FAMILIES[1:])]

@@ -66,6 +66,7 @@ def depths(answer: Generation) -> list[int]:
     return [each.num_draft_forwards for each in answer.stats.rounds]
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("sampled", [False, True], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_are_stock_generates_and_several_envelopes_are_tried(family: str, sampled: bool):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from grids import part_of
 from specvlm import pocket
 from specvlm.pocket.language import KINDS, ask
 from specvlm.pocket.recipe import train
@@ -230,7 +229,7 @@ def test_the_master_copy_learns_what_bfloat16_would_round_away() -> None:
     assert torch.equal(weight.data, reference.data.bfloat16())
 
 
-@pytest.mark.parametrize("made", part_of(sorted(FAMILIES, reverse=True)), indirect=True)
+@pytest.mark.slow
 def test_the_whole_recipe_runs_and_resumes(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, int]] = []
 

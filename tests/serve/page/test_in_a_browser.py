@@ -181,6 +181,7 @@ def test_a_server_with_a_key_asks_for_it(browser: Browser, served: Fixture):
         assert not page.locator("#key-row").is_visible()
 
 
+@pytest.mark.part(2)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everything_fits_a_telephone(browser: Browser, address: str, scheme: str):
     with browser.new_context(viewport={"width": 420, "height": 900}, color_scheme=scheme) as context:

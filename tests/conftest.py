@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         diagonal = 0
         for name, value in item.callspec.params.items():
-            known = places[f"{item.parent.nodeid}::{item.originalname}", name]
+            known = places[item.nodeid.partition("[")[0], name]
             diagonal += known.setdefault(id(value), len(known))
         if diagonal % part.args[0]:
             item.add_marker(pytest.mark.slow)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from specvlm.bench.builds.turns import OWN, compared
 from specvlm.bench.performance import CHAPTERS
-from specvlm.bench.reading import films
+from specvlm.bench.reading import films, measuring
 from specvlm.bench.reading.films import FILMS, rendered
 from specvlm.bench.reading.measuring import Setup, measured
 from specvlm.bench.reading.readers import installed, straight
@@ -89,6 +89,21 @@ def test_the_command_renders_once_and_writes_a_row_for_each_reader(tmp_path):
     answered = found["first_token"]
     assert 0 < sum(answered["stages"].values()) <= max(answered["from_frames"])
     assert "2 frames of films of 0.2 s" in grid.notes[0]
+
+
+def test_what_was_measured_outlives_what_ends_it(tmp_path, monkeypatch):
+    whole, films_left = measuring.first_token, iter(["720p H.264"])
+
+    def answered(*arguments):
+        if next(films_left, None) is None:
+            raise OptionError("enough")
+        return whole(*arguments)
+
+    monkeypatch.setattr(measuring, "first_token", answered)
+    asked = ["--film", "720p H.264", "--film", "720p VP9", "--film-seconds", "0.2", "--film-frames", "2"]
+    assert run(["bench", "--reading", *asked, "--repeats", "1", "--out", str(tmp_path)]).exit_code == 2
+    kept = json.loads((tmp_path / "reading-2-frames.json").read_text())
+    assert [film["film"] for film in kept["films"]] == ["720p H.264"]
 
 
 def test_a_pair_is_not_measured_beside_films():

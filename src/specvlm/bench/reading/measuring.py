@@ -97,11 +97,23 @@ def first_token(vlm: SpecVLM, path: Path, num_frames: int, repeats: int) -> dict
     }
 
 
-def run(setup: Setup, count: Callable[[int, int], object] = lambda done, total: None) -> dict[str, Any]:
-    """All films, as a document. `count` is told how many of how many are done."""
+def run(
+    setup: Setup,
+    count: Callable[[int, int], object] = lambda done, total: None,
+    on_film: Callable[[dict[str, Any]], object] = lambda document: None,
+) -> dict[str, Any]:
+    """All films, as a document. `count` is told how many of how many are done, and `on_film` after each the document as
+    far as it is: minutes of measuring outlive whatever ends them."""
     places = np.linspace(0, round(setup.seconds * FPS) - 1, setup.num_frames, dtype=int).tolist()
     vlm = load(pocket.path(FAMILY, "target"), pocket.path(FAMILY, "draft"))
-    films = []
+    about = {name: getattr(setup, name) for name in ("seconds", "num_frames", "repeats")}
+    films: list[dict[str, Any]] = []
+    document = {
+        "reading": about | {"date": datetime.now(UTC).isoformat(timespec="minutes"), "pair": f"pocket-{FAMILY}"},
+        "films": films,
+        "machine": machine(),
+        "versions": versions() | reader_versions(),
+    }
     with tempfile.TemporaryDirectory() as temporary:
         folder = setup.folder or Path(temporary)
         for done, name in enumerate(setup.films):
@@ -112,11 +124,6 @@ def run(setup: Setup, count: Callable[[int, int], object] = lambda done, total: 
             lines = [asdict(line) for line in measured(path, installed(), places, setup.repeats)]
             answered = first_token(vlm, path, setup.num_frames, setup.repeats)
             films.append({"film": name, "bytes": path.stat().st_size, "readers": lines, "first_token": answered})
+            on_film(document)
         count(len(setup.films), len(setup.films))
-    about = {name: getattr(setup, name) for name in ("seconds", "num_frames", "repeats")}
-    return {
-        "reading": about | {"date": datetime.now(UTC).isoformat(timespec="minutes"), "pair": f"pocket-{FAMILY}"},
-        "films": films,
-        "machine": machine(),
-        "versions": versions() | reader_versions(),
-    }
+    return document

@@ -211,9 +211,7 @@ def _read(
         kept = f"reading-{num_frames}-frames"
         if out:
             require_places(out, [f"{kept}.json"], "out")
-        document = run(setup, counting("bench", "films"))
-    if out:
-        keep(document, out, kept)
+        document = run(setup, counting("bench", "films"), lambda measured: keep(measured, out, kept) if out else None)
     if json:
         write_record(document)
     screen = console(stderr=json)

@@ -88,6 +88,8 @@ def write(
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
+        if codec.startswith("libvpx"):  # whose threads spin: on fewer cores than threads it once took 44 s for 1
+            stream.codec_context.thread_count = 1
         if ticks is not None:
             stream.codec_context.time_base = time_base
         for name, value in stream_fields.items():

@@ -205,6 +205,7 @@ class TestFilesOfSpreadsheets:
             (b"\xff\xfe\x00\x00", "utf-32-le"),
         ],
     )
+    @pytest.mark.part(3)
     @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
     def test_are_read(self, ask: Callable, separator: str, mark: bytes, encoding: str, end: str) -> None:
         text = f'video{separator} question {separator}answer{end}film.mp4{separator}"{QUESTION}"{separator}{end}'

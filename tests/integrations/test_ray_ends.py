@@ -147,6 +147,7 @@ def test_a_local_ray_ends_with_the_process_that_asks(
     assert read_run(tmp_path / "run").records
 
 
+@pytest.mark.slow
 def test_a_driver_that_dies_without_a_word_is_told_in_a_line(pair: Path, film: Path) -> None:
     before = psutil.Process().children()
     records = ray_data(load_from(pair))(jobs(film))

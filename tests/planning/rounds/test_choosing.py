@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -126,14 +124,9 @@ def test_a_wide_tree_is_tried_where_a_narrow_one_does_well_and_kept_if_it_is_bet
         assert usual.width == better
 
 
-IN_EACH_RUN = ((0.02, 0.95), (0.1, 0.6), (0.3, 0.3))
-CELLS = [
-    pytest.param(*cell, marks=[] if cell in IN_EACH_RUN else pytest.mark.slow)
-    for cell in product((0.02, 0.1, 0.3), (0.3, 0.6, 0.95))
-]
-
-
-@pytest.mark.parametrize(("draft", "right"), CELLS)
+@pytest.mark.part(4)
+@pytest.mark.parametrize("draft", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("right", [0.3, 0.6, 0.95])
 def test_no_envelope_for_all_rounds_is_much_faster(draft, right):
     """Nor is none at all, once a few answers have told what each is worth. A wider tree is right oftener."""
     plan = plan_of(planner(draft))

@@ -20,7 +20,7 @@ def write_mp4(scene: Scene, path: Path | str, *, size: int = 288, fps: int = 24,
         stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # x264 encodes otherwise on another number of cores: a film is one film
+        stream.codec_context.thread_count = 1  # on another number of cores x264 makes another film
         for moment in np.arange(num_frames) / num_frames:
             frame = av.VideoFrame.from_ndarray(render(scene, [moment], size)[0], format="rgb24")
             for packet in stream.encode(frame):

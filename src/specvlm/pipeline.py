@@ -231,7 +231,7 @@ class SpecVLM:
             prompt = self.prepare(video, question, options, stats)
             return (yield from answer(self.pair, prompt, options, stats))
         require_question(question, options)
-        load = partial(load_before, source=video, choose=self._rule(options), source_fps=options.source_fps)
+        load = partial(load_before, source=video, choose=self._rule(options), **options.reading)
         with Screening(load, on_work=partial(stats.draw, "decode_video")) as screening:
             try:
                 prompt = self._prepare_screened(screening, question, options, stats)
@@ -272,7 +272,7 @@ class SpecVLM:
             patch_frames = getattr(self.target.video_processor, "temporal_patch_size", None) or 1
             too_short = len(clip.frames) < patch_frames
             return clip.sampled(rule) if too_short else clip  # the rule repeats what can't fill a temporal patch
-        return videos.load(source, choose=rule, source_fps=options.source_fps)
+        return videos.load(source, choose=rule, **options.reading)
 
     def once_chosen(self, options: Options) -> Options:
         """The options for asking about what `load_video` gave for these. Of the other videos the frames are chosen too.

@@ -6,7 +6,7 @@ import io
 import threading
 import weakref
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from specvlm.engine.stats import Span, Stats
 from specvlm.errors import OptionError, VideoError
 from specvlm.pipeline import SpecVLM
 from specvlm.video import load
+from specvlm.video.files.container import VideoFile
+from specvlm.video.files.packets import needed
 from specvlm.video.screening import screening
 
 QUESTION = "what happens?"
@@ -104,6 +106,30 @@ def test_a_damaged_file_is_answered_by_what_is_left_of_it_and_says_so(folder: Pa
         assert [each.split(": ", 1)[1] for each in answer.stats.damage] == [clip.damage]
         assert right.stats.damage == (f"{clip.name}: {clip.damage}",)
     assert pair().generate(zoo.make(folder, "groups.mkv"), QUESTION, num_frames=9, **GREEDY).stats.damage == ()
+
+
+def test_damage_in_frames_that_are_needed_for_nothing_is_told_by_who_reads_straight(folder: Path) -> None:
+    sound = zoo.write(folder / "sound.mp4", 40, options={"bf": "3", "g": "15", "sc_threshold": "0"})
+    with sound.open("rb") as file:
+        scan = VideoFile(file, "sound").scan()
+    wanted = {scan.shown()[place].pts for place in pair().load_video(sound, num_frames=3).indices}
+    unneeded = set(range(len(scan.packets))) - needed(scan.packets, wanted)
+
+    def garbled(ordinal: int, packet: bytes) -> bytes | None:
+        middle = len(packet) // 2
+        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal in unneeded else None
+
+    spoiled = zoo.remux(sound, folder / "garbled.mp4", garbled)
+    asked = {"num_frames": 3, **GREEDY}
+    by_default = pair().generate(spoiled, QUESTION, **asked)
+    assert by_default.token_ids == pair().autoregressive(sound, QUESTION, **asked).token_ids
+    assert by_default.stats.damage == ()
+    right = pair().autoregressive(spoiled, QUESTION, video_backend="straight", **asked)
+    assert "can't be decoded" in right.stats.damage[0]
+    for ask in (partial(pair().generate, spoiled), pair().watch(spoiled, video_backend="straight", num_frames=3).ask):
+        answer = ask(QUESTION, video_backend="straight", **asked)
+        assert answer.token_ids == right.token_ids
+        assert [each.split(": ", 1)[1] for each in answer.stats.damage] == [right.stats.damage[0].split(": ", 1)[1]]
 
 
 def test_errors_are_those_of_a_video_that_is_read_whole(folder: Path) -> None:

@@ -315,11 +315,13 @@ def test_pictures_with_the_rate_that_they_were_taken_at(run: Callable, pictures:
         (("--source-fps", -1), "source_fps must be"),
         (("--source-fps", "inf"), "source_fps must be"),
         (("--source-fps", "nan"), "source_fps must be"),
+        (("--video-backend", "torchcodec"), "backend='torchcodec' needs torchcodec"),
     ],
 )
-def test_rates_that_make_no_sense_are_refused_before_the_models_are_loaded(
-    run: Callable, pictures: Path, given: tuple, words: str
+def test_what_no_source_can_be_read_by_is_refused_before_the_models_are_loaded(
+    run: Callable, pictures: Path, given: tuple, words: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("specvlm.video.backends.torchcodec.decoder_class", lambda: None)
     result = run("generate", pictures, "what?", "--target", "no such model", *given)
     assert result.exit_code == 2
     assert words in result.stderr

@@ -21,6 +21,7 @@ GIVEN = {
     "strict": True,
     "num_frames": 7,
     "source_fps": 12.5,
+    "video_backend": "straight",
     "min_pixels": 3136,
     "max_pixels": 6272,
     "total_pixels": 99999,

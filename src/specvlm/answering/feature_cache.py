@@ -21,7 +21,7 @@ from specvlm.prompts.prompt import Prompt
 from specvlm.video.files.addresses import at_home
 from specvlm.video.identity import content, identity
 
-CHOOSING = ("num_frames", "fps", "source_fps", "min_pixels", "max_pixels", "total_pixels")
+CHOOSING = ("num_frames", "fps", "source_fps", "video_backend", "min_pixels", "max_pixels", "total_pixels")
 """Options that say which frames are looked at, and how large."""
 
 DEFAULT_GB = 20.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from specvlm.errors import OptionError, brief
+from specvlm.names import VideoBackend
 from specvlm.prompts.lead import Slot
 from specvlm.prompts.policy import PositionPolicy
 
@@ -66,6 +67,12 @@ class Options:
         int | None,
         "Most pixels of all frames of a video together, as qwen-vl-utils counts them (Qwen-VL; default: no bound).",
     ] = None
+    video_backend: Annotated[
+        VideoBackend,
+        "Who decodes a video file: `pyav`, which is right everywhere and decodes nothing in vain; `straight`, PyAV "
+        "over every frame of it, so that damage anywhere is told of; `torchcodec`, which may round colours otherwise; "
+        "`auto`: `pyav`.",
+    ] = "auto"
     more_videos: Annotated[tuple[Any, ...], "More videos for the same question, behind the first (Qwen-VL)."] = ()
     images: Annotated[tuple[Any, ...], "Images for the same question, behind the videos (Qwen-VL)."] = ()
     system: Annotated[
@@ -183,7 +190,7 @@ class Options:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             raise OptionError(f"min_pixels must not be above max_pixels, and {self.min_pixels} > {self.max_pixels}")
         choosable = {"plan": Plan, "positions": PositionPolicy, "vision": VisionPolicy}
-        choosable |= {"self_scope": SelfScope, "rounds": RoundPolicy}
+        choosable |= {"self_scope": SelfScope, "rounds": RoundPolicy, "video_backend": VideoBackend}
         for name, choices in choosable.items():
             self._check(name, get_args(choices).__contains__, " or ".join(map(repr, get_args(choices))))
         for name in ("more_videos", "images"):
@@ -226,6 +233,11 @@ class Options:
     def fixed_pruning_ratio(self) -> float:
         """What was asked for, or else the paper's (arXiv:2508.16201)."""
         return 0.9 if self.pruning_ratio is None else self.pruning_ratio
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `video.load` is told about a source, besides which frames are wanted."""
+        return {"source_fps": self.source_fps, "backend": self.video_backend}
 
     @property
     def planned(self) -> bool:

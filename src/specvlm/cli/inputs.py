@@ -57,7 +57,9 @@ def look_at(source: str | bytes | None, options: Options, *questions: str, known
     question. Clips that are `known` to be some aren't looked at."""
     with waiting("Looking for the video"):
         from specvlm import video
+        from specvlm.video.backends import require_backend
 
+        require_backend(options.video_backend)
         for each in [] if known else [source, *options.more_videos]:
             if each is not None:
                 video.load(each, fps=options.fps, max_frames=1, source_fps=options.source_fps)

@@ -288,7 +288,9 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Frames": ("num_frames", "fps"),
     "Drafting": ("plan", "pruning_ratio", "pruner"),
     "Sampling": ("do_sample", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "stop"),
-    "More about frames": ("source_fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images"),
+    "More about frames": (
+        *("source_fps", "video_backend", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images"),
+    ),
     "More about drafting": (
         *("tree", "depth", "num_nodes", "width", "positions", "vision", "prune_images", "self_scope", "rounds"),
     ),

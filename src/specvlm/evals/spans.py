@@ -32,7 +32,7 @@ def footage(vlm: SpecVLM, sample: Sample, options: Options) -> tuple[Any, Option
         return sample.video, options, 0.0
     start = time.perf_counter()
     rule = vlm.target.sampling(num_frames=options.num_frames, fps=options.fps)
-    clip = videos.load(sample.video, choose=within(sample.span, rule), source_fps=options.source_fps)
+    clip = videos.load(sample.video, choose=within(sample.span, rule), **options.reading)
     return clip, vlm.once_chosen(options), time.perf_counter() - start
 
 

@@ -23,7 +23,8 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from specvlm.errors import VideoError
-from specvlm.video.backends import Backend, passes_by, pyav, readers
+from specvlm.names import VideoBackend
+from specvlm.video.backends import passes_by, pyav, readers
 from specvlm.video.clip import Video
 from specvlm.video.files.container import BinaryFile, VideoFile, blaming
 from specvlm.video.files.intact.seals import broken_seals
@@ -33,7 +34,7 @@ from specvlm.video.sampling import Choose
 from specvlm.video.screening.programme import Audience, Programme
 
 
-def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto") -> Video:
+def decode(file: BinaryFile, name: str, choose: Choose, backend: VideoBackend = "auto") -> Video:
     """Read the frames that `choose` asks for. `file` must be seekable; the video starts at its first byte.
 
     Frames are upright (the file's rotation and mirroring are applied, to quarter turns) and RGB, in stored pixels: a
@@ -45,17 +46,19 @@ def decode(file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto
 
 
 @overload
-def decode_before(audience: None, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto") -> Video: ...
+def decode_before(
+    audience: None, file: BinaryFile, name: str, choose: Choose, backend: VideoBackend = "auto"
+) -> Video: ...
 
 
 @overload
 def decode_before(
-    audience: Audience, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto"
+    audience: Audience, file: BinaryFile, name: str, choose: Choose, backend: VideoBackend = "auto"
 ) -> Video | None: ...
 
 
 def decode_before(
-    audience: Audience | None, file: BinaryFile, name: str, choose: Choose, backend: Backend = "auto"
+    audience: Audience | None, file: BinaryFile, name: str, choose: Choose, backend: VideoBackend = "auto"
 ) -> Video | None:
     """`decode`, but an audience is shown the frames as they are decoded, where packets tell which there will be. None
     if it was shown them all. Where they don't, or the decoder doesn't bear them out, it is the video, and what the
@@ -77,7 +80,7 @@ def decode_before(
     return replace(video, comment=scan.comment)
 
 
-def _show_chosen(source: VideoFile, scan: Scan, choose: Choose, audience: Audience, backend: Backend) -> bool:
+def _show_chosen(source: VideoFile, scan: Scan, choose: Choose, audience: Audience, backend: VideoBackend) -> bool:
     """Choose by what the packets tell, and show what was chosen. False if they don't tell, if the decoder doesn't bear
     them out, or if the backend gives frames all at once."""
     if not (scan.tells_frames and passes_by(scan, backend)):
@@ -91,7 +94,7 @@ def _show_chosen(source: VideoFile, scan: Scan, choose: Choose, audience: Audien
         return pyav.show(source, scan, places, wall, audience.ahead)
 
 
-def _decode_chosen(source: VideoFile, scan: Scan, choose: Choose, backend: Backend) -> Video | None:
+def _decode_chosen(source: VideoFile, scan: Scan, choose: Choose, backend: VideoBackend) -> Video | None:
     """Choose by what the packets tell, and decode what is needed. None if the decoder doesn't bear them out."""
     line = scan.timeline()
     chosen = choose(line)

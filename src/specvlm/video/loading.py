@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from specvlm.errors import OptionError, VideoError, brief
-from specvlm.video.backends import Backend, require_backend
+from specvlm.names import VideoBackend
+from specvlm.video.backends import require_backend
 from specvlm.video.clip import Video
 from specvlm.video.decoding import decode, decode_before
 from specvlm.video.files.addresses import resolved
@@ -35,7 +36,7 @@ def load(
     max_frames: int | None = None,
     source_fps: Rate | None = None,
     choose: Choose | None = None,
-    backend: Backend = "auto",
+    backend: VideoBackend = "auto",
 ) -> Video:
     """Read the frames of a video that a model shall look at.
 
@@ -71,13 +72,15 @@ def load(
 
     - "auto", which is the one that is right everywhere, and the fastest: "pyav";
     - "pyav";
+    - "straight": PyAV, but every frame of the file is decoded, also those that nobody asked for and no other refers to,
+      so that what is damaged anywhere is told of, as far as a decoder notices; slower;
     - "torchcodec": torchcodec, which rounds some colours differently (more than 8 bits, odd sizes); still PyAV where
       torchcodec fails, for files that are known to be damaged, and in containers where it seeks to other frames than
       those asked for (all but MP4 and its kin, Matroska and WebM).
 
-    PyAV notices a frame that is damaged inside, in a file that is whole outside, if it has to decode it (it is wanted,
-    or others refer to it) and if there is anything to notice: docs/reliability.md. torchcodec hands such a frame out as
-    FFmpeg patched it up, and `Video.damage` may stay None.
+    "pyav" notices a frame that is damaged inside, in a file that is whole outside, if it has to decode it (it is
+    wanted, or others refer to it) and if there is anything to notice: docs/reliability.md. torchcodec hands such a
+    frame out as FFmpeg patched it up, and `Video.damage` may stay None.
 
     Raises `OptionError` for options out of range or in contradiction, `VideoError` for a source that can't be read or
     whose frames would take more memory than any video should (`room.MAX_PIXELS`).
@@ -91,12 +94,12 @@ def load(
     return _loaded(source, rule, of_files, source_fps, read, _from_stills)
 
 
-def _decoded(file: BinaryFile, name: str, choose: Choose, backend: Backend) -> Video:
+def _decoded(file: BinaryFile, name: str, choose: Choose, backend: VideoBackend) -> Video:
     return decode(file, name, choose, backend)
 
 
 def load_before(
-    audience: Audience, source: Any, *, choose: Choose, source_fps: Rate | None = None, backend: Backend = "auto"
+    audience: Audience, source: Any, *, choose: Choose, source_fps: Rate | None = None, backend: VideoBackend = "auto"
 ) -> Video | None:
     """`load`, but frames that a file's decoder hands out in order, and the pictures of a folder, are shown to the
     audience, one by one. None if it was shown them all; otherwise the video, whole, and what was shown before is

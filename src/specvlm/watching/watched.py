@@ -12,6 +12,7 @@ from typing import Any, final
 from specvlm.answering import request
 from specvlm.answering.answer import Generation, Rounds, in_rounds, require_question, texts, whole
 from specvlm.answering.answerer import Answerer
+from specvlm.answering.feature_cache import CHOOSING
 from specvlm.answering.options import Options
 from specvlm.answering.oracle import OnTokens, stock_answer
 from specvlm.engine.stats import Stats
@@ -21,7 +22,7 @@ from specvlm.prompts.prompt import Prompt
 from specvlm.video.identity import identity
 from specvlm.watching.kept import Known
 
-SETTLED = ("num_frames", "fps", "source_fps", "min_pixels", "max_pixels", "total_pixels", "more_videos", "images")
+SETTLED = (*CHOOSING, "more_videos", "images")
 """Options that say what there is to see: every question is about the same."""
 
 

@@ -55,6 +55,7 @@ BY_NAME |= dict.fromkeys(("ratios", "video_tokens", "new_tokens", "cached", "fra
 
 SAME = frozenset(
     [
+        "video_backend",
         "pruner",
         "pruning_ratio",
         "positions",

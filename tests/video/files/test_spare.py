@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import video_zoo as zoo
 from specvlm import video
 from specvlm.video.files.container import VideoFile
 from specvlm.video.files.packets import Packet, Scan, needed
@@ -121,6 +122,35 @@ def test_the_frames_are_those_of_a_straight_decode(name, num_frames, film):
         assert all(earlier < later for earlier, later in pairwise(places))
     assert set(digests) <= set(ordered)
     assert found.damage is None
+
+
+@pytest.mark.parametrize("name", FILMS | WITHOUT)
+def test_read_straight_the_frames_are_the_same(name, film):
+    ours, straight = (video.load(film(name), num_frames=7, backend=backend) for backend in ("pyav", "straight"))
+    assert np.array_equal(straight.frames, ours.frames)
+    assert straight.metadata() == ours.metadata()
+    assert straight.damage is None
+
+
+@pytest.mark.parametrize("name", ["x264.mp4", "mpeg2.mkv"])
+def test_what_is_damaged_in_a_frame_that_nobody_asked_for_is_told_by_who_reads_straight(name, film, tmp_path):
+    whole = film(name)
+    scan, sound = scanned(whole), video.load(whole, num_frames=3)
+    wanted = frozenset(scan.shown()[place].pts for place in sound.indices)
+    unwanted = sorted(set(range(len(scan.packets))) - needed(scan.packets, wanted))
+    told = []
+    for place in unwanted[:6]:
+
+        def garble(ordinal: int, data: bytes, place: int = place) -> bytes | None:
+            middle = len(data) // 2
+            return data[:middle] + bytes(byte ^ 0x55 for byte in data[middle:]) if ordinal == place else None
+
+        path = zoo.remux(whole, tmp_path / f"{place}{whole.suffix}", garble)
+        passing, straight = (video.load(path, num_frames=3, backend=backend) for backend in ("pyav", "straight"))
+        assert np.array_equal(passing.frames, sound.frames)
+        told.append((passing.damage, straight.damage))
+    assert any(straight and "can't be decoded" in straight for _, straight in told)
+    assert [passing for passing, _ in told] == [None] * 6
 
 
 def test_only_the_topmost_layer_is_spare():

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +26,7 @@ from specvlm.serve.turn import check
 from specvlm.video import Video, load, load_image
 from specvlm.video.files.container import VideoFile, blaming
 from specvlm.video.files.doors import binary
-from specvlm.video.sampling import Choose, Rate, Timeline
+from specvlm.video.sampling import Choose, Timeline
 
 Content = bytes | Path | tuple[bytes, ...]
 """A file's bytes, a file of this machine, or pictures in a row."""
@@ -66,16 +66,16 @@ class Decoder:
         with self._alone():
             self._started()
 
-    def video(self, content: Content, choose: Choose, source_fps: Rate | None = None) -> Video:
-        """The frames that a rule chooses, which is asked here. Errors: OptionError, VideoError; what `turn.check`
-        raises."""
-        return Video(**self._asked(("video", content, source_fps), choose))
+    def video(self, content: Content, choose: Choose, how: Mapping[str, Any] | None = None) -> Video:
+        """The frames that a rule chooses, which is asked here; read as `how` tells `video.load`. Errors: OptionError,
+        VideoError; what `turn.check` raises."""
+        return Video(**self._asked(("video", content, dict(how or {})), choose))
 
     def image(self, content: Content) -> UInt8[np.ndarray, "H W 3"]:
         """Errors: as `video`."""
-        return self._asked(("image", content, None))
+        return self._asked(("image", content, {}))
 
-    def _asked(self, question: tuple[str, Content, Rate | None], choose: Choose | None = None) -> Any:
+    def _asked(self, question: tuple[str, Content, dict[str, Any]], choose: Choose | None = None) -> Any:
         with self._alone():
             line = self._started()
             end = time.monotonic() + self._settings.decode_seconds
@@ -140,9 +140,9 @@ def work(line: Connection) -> None:
     line.send((READY, None))
     with suppress(EOFError, OSError):
         while True:
-            kind, content, source_fps, frame_pixels, all_pixels = line.recv()
+            kind, content, how, frame_pixels, all_pixels = line.recv()
             try:
-                found = (DONE, _worked(line, kind, content, source_fps, frame_pixels, all_pixels))
+                found = (DONE, _worked(line, kind, content, how, frame_pixels, all_pixels))
             except SpecVLMError as error:
                 found = (WRONG, error)
             except MemoryError:
@@ -152,7 +152,7 @@ def work(line: Connection) -> None:
 
 
 def _worked(
-    line: Connection, kind: str, content: Content, source_fps: Rate | None, frame_pixels: int, all_pixels: int
+    line: Connection, kind: str, content: Content, how: dict[str, Any], frame_pixels: int, all_pixels: int
 ) -> Any:
     source = content.read_bytes() if isinstance(content, Path) else content  # by no name: messages say it
     size = _pixels_by_head(source) if isinstance(source, bytes) else 0
@@ -170,7 +170,7 @@ def _worked(
         _require(len(chosen) * size, all_pixels, "all frames together")
         return chosen
 
-    video = load(list(source) if isinstance(source, tuple) else source, choose=choose, source_fps=source_fps)
+    video = load(list(source) if isinstance(source, tuple) else source, choose=choose, **how)
     _, height, width, _ = video.frames.shape
     _require(height * width, frame_pixels, "a frame")
     _require(len(video.frames) * height * width, all_pixels, "all frames together")

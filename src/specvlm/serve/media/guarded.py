@@ -133,7 +133,7 @@ class Guarded:
 
     def _load(self, clip: Clip, options: Options) -> Video:
         rule = self.target.sampling(num_frames=options.num_frames, fps=options.fps, max_frames=clip.max_frames)
-        video = self._decoder.video(self._sources[clip.key], self._bounded(rule), options.source_fps)
+        video = self._decoder.video(self._sources[clip.key], self._bounded(rule), options.reading)
         self._remember(clip, video)
         return video
 

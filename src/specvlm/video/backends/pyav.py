@@ -55,6 +55,17 @@ def read(
     return None
 
 
+def read_straight(
+    source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"]
+) -> UInt8[np.ndarray, "chosen H W 3"] | None:
+    """`read`, by decoding every packet of the file, from the first to the last: None if any of them yields less than it
+    promises, wanted or not."""
+    rows, everything = _rows(scan, places), range(len(scan.packets))
+    gallery = Gallery(len(rows), source.name)
+    reading = _Reading(source, scan, frozenset(everything), rows, gallery)
+    return gallery.frames() if _decode_shares(reading, [Share(tuple(rows), (everything,))]) else None
+
+
 def show(source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"], wall: Wall, ahead: int) -> bool:
     """Hang the frames at `places` as they are decoded, about in order: those of a wall that takes none further than
     `ahead` of one that is missing. False if the decoder doesn't bear the packets out: then what hangs there may be

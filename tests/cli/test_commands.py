@@ -261,7 +261,7 @@ def test_phases_are_asked_for_where_they_are_shown(
 
 def test_demo(run: Callable, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("specvlm.pocket.path", lambda family, role: pair / role)
-    monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number: video_zoo.write(path, 12))
+    monkeypatch.setattr("specvlm.pocket.demo_video", lambda path, number, lit: video_zoo.write(path, 12))
     monkeypatch.setattr("specvlm.answering.options.Options", partial(Options, max_new_tokens=12))
     result = run("demo", "--repeats", 1, "--device-map", "cpu", "--save", tmp_path / "film.mp4")
     assert result.exit_code == 0, result.output

@@ -16,6 +16,9 @@ HELD_OUT = range(1_000_000_000, 1_000_100_000)
 SIGNED = "a film of specvlm's pocket world"
 """The comment in the files of its films, by which they are known."""
 
+FILMED = 1
+"""A held-out film that both pairs tell right when it is lit, too."""
+
 FAMILIES = ("llava_onevision", "qwen2_5_vl")
 ROLES = ("target", "draft")
 
@@ -41,10 +44,11 @@ def _weights() -> Path:
     return Path(str(files("specvlm.pocket"))) / "weights"
 
 
-def demo_video(destination: Path, number: int = 0) -> Path:
-    """Write held-out film `number` (counted from 0) as an H.264 mp4 to `destination`, and return that path."""
+def demo_video(destination: Path, number: int = 0, *, lit: bool = False) -> Path:
+    """Write held-out film `number` (counted from 0) as an H.264 mp4 to `destination`, and return that path; drawn as
+    the pairs know it, or `lit`: larger, and as a camera would see it, about which they are wrong more often."""
     from specvlm.pocket.film import write_mp4
     from specvlm.pocket.world import make_scene
 
-    write_mp4(make_scene(HELD_OUT[number]), destination)
+    write_mp4(make_scene(HELD_OUT[number]), destination, size=432 if lit else 288, lit=lit)
     return destination

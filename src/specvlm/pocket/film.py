@@ -7,13 +7,16 @@ from pathlib import Path
 import av
 import numpy as np
 
-from specvlm.pocket import SIGNED
-from specvlm.pocket.world import Scene, render
+from specvlm.pocket import SIGNED, lamp, world
+from specvlm.pocket.world import Scene
 
 
-def write_mp4(scene: Scene, path: Path | str, *, size: int = 288, fps: int = 24, seconds: float = 4.0) -> None:
+def write_mp4(
+    scene: Scene, path: Path | str, *, size: int = 288, fps: int = 24, seconds: float = 4.0, lit: bool = False
+) -> None:
     """Write a film of `size` x `size` pixels (even) as H.264 in yuv420p, `round(fps * seconds)` frames long, signed
-    as one of this world."""
+    as one of this world; `lit`: as `lamp` renders it."""
+    render = lamp.render if lit else world.render
     num_frames = round(fps * seconds)
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = SIGNED

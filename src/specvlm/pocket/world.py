@@ -212,11 +212,11 @@ def _mask(shape: str, diameter: float, x: float, y: float) -> np.ndarray:
     reach = int(radius) + 2
     axis = np.arange(-reach, reach + 1, dtype=np.float32) + 0.5
     across, down = axis[None, :] - x, axis[:, None] - y
-    outside = _distance(shape, across, down, radius)
+    outside = distance(shape, across, down, radius)
     return np.clip(0.5 - outside, 0, 1)[:, :, None].astype(np.float32)
 
 
-def _distance(shape: str, across: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
+def distance(shape: str, across: np.ndarray, down: np.ndarray, radius: float) -> np.ndarray:
     """Signed distance in pixels from the edge of a shape (negative inside)."""
     if shape == "circle":
         return np.hypot(across, down) - radius

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from serving import QUESTION, Fixture, listening
 from specvlm.serve.app import create_app
+from specvlm.serve.page.routes import filmed
 
 PATIENCE = 180_000
 """Milliseconds for what takes one, on a machine that has others to serve."""
@@ -143,7 +144,7 @@ def test_stop_stops_an_answer_and_not_the_page(opened: Page, served: Fixture, sa
     ask(opened, "What colours are there?")
     expect(opened.locator(".turn:nth-child(2) .again button")).to_have_count(2)
     history = ((QUESTION, first),)
-    expected = served.vlm.generate(served.film, "What colours are there?", max_new_tokens=64, history=history)
+    expected = served.vlm.generate(filmed(), "What colours are there?", max_new_tokens=64, history=history)
     assert answer(opened, "ours", 2) == expected.text
     assert said == []
 
@@ -166,7 +167,7 @@ def test_a_video_that_was_forgotten_is_sent_again(opened: Page, served: Fixture)
     served.service.sources._keys.clear()
     ask(opened)
     expect(opened.locator(".again button")).to_have_count(2)
-    assert answer(opened, "ours") == served.vlm.generate(served.film, QUESTION, max_new_tokens=64).text
+    assert answer(opened, "ours") == served.vlm.generate(filmed(), QUESTION, max_new_tokens=64).text
 
 
 def test_a_server_with_a_key_asks_for_it(browser: Browser, served: Fixture):

@@ -12,7 +12,10 @@ from PIL import Image
 
 from browsing import outside_requests
 from serving import Fixture, about, together, video
+from specvlm import pocket
 from specvlm.explain.places import sights
+from specvlm.pocket import lamp
+from specvlm.pocket.world import make_scene
 from specvlm.serve.page.document import policy
 from specvlm.video import load
 
@@ -55,7 +58,10 @@ def test_its_policy_allows_what_stands_in_it_and_its_server_alone(served: Fixtur
 def test_the_demo_film_is_one_that_the_embedded_pair_knows(served: Fixture):
     response = get(served, "/demo-film")
     assert response.headers["content-type"] == "video/mp4"
-    assert response.content == served.film.read_bytes()
+    film = load(response.content)
+    assert film.comment == pocket.SIGNED
+    shown = lamp.render(make_scene(pocket.HELD_OUT[pocket.FILMED]), film.indices / film.total_frames, 432)
+    assert np.abs(film.frames.astype(int) - shown).mean() < 3
 
 
 def test_frames_are_those_that_the_model_looks_at(served: Fixture):

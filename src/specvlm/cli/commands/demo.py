@@ -28,6 +28,7 @@ def demo(
         Literal["llava_onevision", "qwen2_5_vl"], typer.Option(help="Which architecture the embedded pair has.")
     ] = "llava_onevision",
     film: Annotated[int, typer.Option(min=0, help="Which of the films that no training ever saw.")] = 0,
+    lit: Annotated[bool, typer.Option("--lit", help="Solid bodies under a lamp in place of flat shapes.")] = False,
     repeats: Annotated[int, typer.Option(help="Runs of each arm; figures are medians.")] = 3,
     save: Annotated[Path | None, typer.Option(help="Keep the film in this file (.mp4), to ask more about it.")] = None,
     device: Device = "auto",
@@ -42,6 +43,7 @@ def demo(
     Examples:
       specvlm demo
       specvlm demo --film 3 --save film.mp4       # to ask more about it
+      specvlm demo --film 1 --lit                 # nicer to look at
     """
     out = console(stderr=json)
     kept = None if save is None else require_file(save, "save")
@@ -55,7 +57,7 @@ def demo(
 
             checked(ARMS, repeats)
             target, draft = pocket.path(family, "target"), pocket.path(family, "draft")
-            video = pocket.demo_video(Path(folder) / "held_out.mp4", film)
+            video = pocket.demo_video(Path(folder) / "held_out.mp4", film, lit=lit)
             if kept is not None:
                 from specvlm.evals.writing import write_whole
 

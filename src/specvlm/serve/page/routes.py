@@ -35,7 +35,7 @@ def router(vlm: SpecVLM, look: Callable[[Request], Awaitable[Seen]]) -> APIRoute
 
     @routes.get("/demo-film")
     async def demo_film() -> Response:
-        return Response(await asyncio.to_thread(_demo_film), media_type="video/mp4")
+        return Response(await asyncio.to_thread(filmed), media_type="video/mp4")
 
     @routes.post("/frames")
     async def frames(request: Request) -> JSONResponse:
@@ -45,6 +45,7 @@ def router(vlm: SpecVLM, look: Callable[[Request], Awaitable[Seen]]) -> APIRoute
 
 
 @functools.cache
-def _demo_film() -> bytes:
+def filmed() -> bytes:
+    """The film that the page offers, as mp4."""
     with TemporaryDirectory() as folder:
-        return pocket.demo_video(Path(folder) / "film.mp4").read_bytes()
+        return pocket.demo_video(Path(folder) / "film.mp4", pocket.FILMED, lit=True).read_bytes()

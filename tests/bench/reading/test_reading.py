@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,8 @@ from specvlm.bench.performance import CHAPTERS
 from specvlm.bench.reading import films, measuring
 from specvlm.bench.reading.films import FILMS, rendered
 from specvlm.bench.reading.measuring import Setup, measured
-from specvlm.bench.reading.readers import installed, straight
+from specvlm.bench.reading.readers import OWN as OURS
+from specvlm.bench.reading.readers import READERS, installed, straight
 from specvlm.cli import app
 from specvlm.errors import OptionError
 from specvlm.video import load
@@ -104,6 +106,46 @@ def test_what_was_measured_outlives_what_ends_it(tmp_path, monkeypatch):
     assert run(["bench", "--reading", *asked, "--repeats", "1", "--out", str(tmp_path)]).exit_code == 2
     kept = json.loads((tmp_path / "reading-2-frames.json").read_text())
     assert [film["film"] for film in kept["films"]] == ["720p H.264"]
+
+
+def test_it_goes_on_with_what_it_kept_and_loses_none_of_it(tmp_path, monkeypatch):
+    def asked(*films: str, frames: int = 2) -> list[str]:
+        named = [word for name in films for word in ("--film", name)]
+        which = ["--film-seconds", "0.2", "--film-frames", str(frames), "--repeats", "1", "--out", str(tmp_path)]
+        assert run(["bench", "--reading", *named, *which, "--film-folder", str(tmp_path / "films")]).exit_code == 0
+        return [film["film"] for film in json.loads((tmp_path / "reading-2-frames.json").read_text())["films"]]
+
+    assert asked("720p H.264") == ["720p H.264"]
+    first = json.loads((tmp_path / "reading-2-frames.json").read_text())["films"][0]
+    read, whole = [], measuring.measured
+    monkeypatch.setattr(measuring, "measured", lambda path, *rest: read.append(path.name) or whole(path, *rest))
+    assert asked("720p H.264", "720p VP9") == ["720p H.264", "720p VP9"]
+    assert asked("720p VP9") == ["720p H.264", "720p VP9"]
+    assert read == ["720p VP9 0.2 s.webm"]
+    assert json.loads((tmp_path / "reading-2-frames.json").read_text())["films"][0] == first
+    monkeypatch.setattr(measuring, "versions", lambda: {"av": "1"})
+    assert asked("720p VP9") == ["720p VP9"]
+    assert len(read) == 2
+
+
+def test_a_peer_that_cannot_read_a_film_is_named_and_left_out(film, monkeypatch):
+    def broken(path, places):
+        raise OSError("no frame 3")
+
+    found = measuring.measured(film, {OURS: READERS[OURS][0], "OpenCV": broken}, [0, 5], 2)
+    assert [(line.reader, line.same, line.problem) for line in found] == [
+        (OURS, True, None),
+        ("OpenCV", False, "OSError: no frame 3"),
+    ]
+    answered = {"from_file": [1.0], "from_frames": [0.5], "stages": dict.fromkeys(measuring.STAGES, 0.1)}
+    about = {"num_frames": 2, "seconds": 1.0, "repeats": 2, "pair": "a pair"}
+    document = {"reading": about, "machine": {"cpu": "a CPU", "cores": 2}, "versions": {}}
+    shown = [{"film": "720p AV1", "readers": [asdict(line) for line in found], "first_token": answered}]
+    grid = CHAPTERS["reading"](document | {"films": shown})
+    assert grid.rows[1] == ("720p AV1: OpenCV", *["-"] * 6)
+    assert "OpenCV gives no frames of 720p AV1: OSError: no frame 3." in grid.notes
+    with pytest.raises(OSError, match="no frame 3"):
+        measuring.measured(film, {OURS: broken}, [0, 5], 2)
 
 
 def test_a_pair_is_not_measured_beside_films():

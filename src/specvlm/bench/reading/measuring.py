@@ -6,6 +6,7 @@ as specvlm answers, and from frames that are there already, which is what anybod
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
@@ -20,8 +21,9 @@ import numpy as np
 from specvlm import pocket, video
 from specvlm.answering.options import Options
 from specvlm.bench.reading.films import FILMS, FPS, rendered
-from specvlm.bench.reading.readers import Reader, installed, reader_versions, straight
+from specvlm.bench.reading.readers import OWN, Reader, installed, reader_versions, straight
 from specvlm.comparing.compare import require_repeats
+from specvlm.comparing.telling import told
 from specvlm.engine.stats import timing_phases
 from specvlm.errors import OptionError, brief
 from specvlm.machine import machine, versions
@@ -62,21 +64,35 @@ class Line:
     seconds: tuple[float, ...]
     same: bool
     """Whether its frames are those of a straight decode, to the bit."""
+    problem: str | None = None
+    """Why there are no frames: peers may be built without what a film needs."""
 
 
 def measured(path: Path, readers: Mapping[str, Reader], places: Sequence[int], repeats: int) -> list[Line]:
-    """All readers on one film, in turns. Of the first turn nothing is kept but what was read: it warms up."""
+    """All readers on one film, in turns. Of the first turn nothing is kept but what was read: it warms up. A peer that
+    can't read it is left out of the turns behind."""
     right = straight(path, places)
     seconds: dict[str, list[float]] = {name: [] for name in readers}
-    same = dict.fromkeys(readers, True)
+    same, problems = dict.fromkeys(readers, True), {}
     for turn in range(1 + repeats):
-        for name in list(readers)[:: 1 if turn % 2 else -1]:
+        for name in [each for each in readers if each not in problems][:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
-            frames = readers[name](path, places)
+            try:
+                frames = readers[name](path, places)
+            except Exception as error:
+                if name == OWN:
+                    raise
+                problems[name] = told(error)
+                continue
             if turn:
                 seconds[name].append(time.perf_counter() - start)
             same[name] &= np.array_equal(frames, right)
-    return [Line(name, tuple(seconds[name]), same[name]) for name in readers]
+    return [
+        Line(name, (), same=False, problem=problems[name])
+        if name in problems
+        else Line(name, tuple(seconds[name]), same[name])
+        for name in readers
+    ]
 
 
 @timing_phases()
@@ -101,9 +117,11 @@ def run(
     setup: Setup,
     count: Callable[[int, int], object] = lambda done, total: None,
     on_film: Callable[[dict[str, Any]], object] = lambda document: None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All films, as a document. `count` is told how many of how many are done, and `on_film` after each the document as
-    far as it is: minutes of measuring outlive whatever ends them."""
+    far as it is: minutes of measuring outlive whatever ends them. Films that are in a document that is `known` aren't
+    measured again, if it is of the same setup, machine and versions."""
     places = np.linspace(0, round(setup.seconds * FPS) - 1, setup.num_frames, dtype=int).tolist()
     vlm = load(pocket.path(FAMILY, "target"), pocket.path(FAMILY, "draft"))
     about = {name: getattr(setup, name) for name in ("seconds", "num_frames", "repeats")}
@@ -114,10 +132,15 @@ def run(
         "machine": machine(),
         "versions": versions() | reader_versions(),
     }
+    before = _measured_before(known, document)
+    films += [film for name, film in before.items() if name not in setup.films]
     with tempfile.TemporaryDirectory() as temporary:
         folder = setup.folder or Path(temporary)
         for done, name in enumerate(setup.films):
             count(done, len(setup.films))
+            if name in before:
+                films.append(before[name])
+                continue
             path = folder / f"{name} {setup.seconds:g} s.{FILMS[name].suffix}"
             if not path.exists():
                 rendered(FILMS[name], setup.seconds, path.with_name(f"unfinished {path.name}")).rename(path)
@@ -127,3 +150,15 @@ def run(
             on_film(document)
         count(len(setup.films), len(setup.films))
     return document
+
+
+def _measured_before(known: Mapping[str, Any] | None, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The films of a document that was begun as another one is, by their names."""
+    if known is None or not known.keys() >= document.keys() or _undated(known) != _undated(document):
+        return {}
+    return {film["film"]: film for film in known["films"]}
+
+
+def _undated(document: Mapping[str, Any]) -> Any:
+    about = {name: value for name, value in document["reading"].items() if name != "date"}
+    return json.loads(json.dumps([about, document["machine"], document["versions"]]))  # as it is read again

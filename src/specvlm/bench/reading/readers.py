@@ -65,7 +65,10 @@ def opencv(path: Path, places: Sequence[int]) -> Frames:
     for place in range(places[-1] + 1):
         film.grab()
         if place in set(places):
-            found.append(cv2.cvtColor(film.retrieve()[1], cv2.COLOR_BGR2RGB))
+            is_there, frame = film.retrieve()
+            if not is_there:
+                raise OSError(f"no frame {place}")
+            found.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     film.release()
     return np.stack(found)
 

@@ -13,10 +13,14 @@ from specvlm.bench.showing.report import Grid
 
 def grid_of(record: Mapping[str, Any]) -> Grid:
     """What `run` found: a row for each reader of each film."""
-    rows = []
+    rows, problems = [], []
     for film in record["films"]:
         answered = film["first_token"]
         for line in film["readers"]:
+            if line.get("problem"):
+                rows.append((f"{film['film']}: {line['reader']}", *["-"] * 6))
+                problems.append(f"{line['reader']} gives no frames of {film['film']}: {line['problem']}.")
+                continue
             frames = statistics.median(line["seconds"])
             whole = statistics.median(
                 answered["from_file"] if line["reader"] == OWN else [frames + each for each in answered["from_frames"]]
@@ -35,4 +39,4 @@ def grid_of(record: Mapping[str, Any]) -> Grid:
         + "."
     )
     head = ("film, reader", "frames (s)", "same", *STAGES, "first token (s)")
-    return Grid("From a file to the first token", head, tuple(rows), (note,))
+    return Grid("From a file to the first token", head, tuple(rows), (note, *problems))

@@ -271,6 +271,15 @@ def keep(document: Document, folder: Path, name: str) -> None:
     write_whole(folder / f"{name}.json", text + "\n")
 
 
+def kept(folder: Path, name: str) -> Document | None:
+    """What `keep` wrote there, if it can be read."""
+    try:
+        found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def grids(document: Document, sections: Sequence[Section] = SECTIONS) -> list[Grid]:
     return [grid for section in sections for grid in section(document)]
 

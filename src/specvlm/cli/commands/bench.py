@@ -199,7 +199,7 @@ def _read(
         from specvlm.bench.reading.films import FILMS
         from specvlm.bench.reading.measuring import Setup, run
         from specvlm.bench.showing.readers import grid_of
-        from specvlm.bench.showing.report import keep
+        from specvlm.bench.showing.report import keep, kept
         from specvlm.cli import tables
 
         silence()
@@ -208,10 +208,15 @@ def _read(
             setup = replace(setup, folder=require_folder(folder, "film-folder"))
         if out:
             out = require_folder(out, "out")
-        kept = f"reading-{num_frames}-frames"
+        name = f"reading-{num_frames}-frames"
         if out:
-            require_places(out, [f"{kept}.json"], "out")
-        document = run(setup, counting("bench", "films"), lambda measured: keep(measured, out, kept) if out else None)
+            require_places(out, [f"{name}.json"], "out")
+        document = run(
+            setup,
+            counting("bench", "films"),
+            lambda measured: keep(measured, out, name) if out else None,
+            kept(out, name) if out else None,
+        )
     if json:
         write_record(document)
     screen = console(stderr=json)

@@ -23,7 +23,7 @@ from specvlm.drawing.themes import DARK
 from specvlm.errors import PocketWarning
 from specvlm.evals.writing import write_whole
 from specvlm.pipeline import load
-from specvlm.pocket import demo_video
+from specvlm.pocket import FILMED, demo_video
 
 PAIRS = ("pocket-llava_onevision", "pocket-qwen2_5_vl")
 QUESTION = "Describe the video in detail."
@@ -116,12 +116,12 @@ def main() -> None:
     runs, out, pages = given.runs, given.out, given.runs / "pages"
     for folder in (pages, *(out / name for name in ("explain", "sweep", "pages"))):
         folder.mkdir(parents=True, exist_ok=True)
-    film = demo_video(runs / "film.mp4")
+    film, lit = demo_video(runs / "film.mp4"), demo_video(runs / "lit.mp4", FILMED, lit=True)
     run_race(film, out)
     draw_timeline(rendered(FILM, SECONDS, runs / "long.mp4"), out)
     draw_benches(given.bench, pages)
     pruner = "verifier_guided(fraction=0.5)"  # both of its stages can be seen
-    specvlm("explain", film, QUESTION, "--pruner", pruner, "--out", pages / "explain.html", "--png", out / "explain")
+    specvlm("explain", lit, QUESTION, "--pruner", pruner, "--out", pages / "explain.html", "--png", out / "explain")
 
     specvlm("sweep", "--out", runs / "sweep", "--num-samples", 6, "--ratios", "0.5,0.75,0.9,0.95")
     for plot in (runs / "sweep" / "plots").glob("*.png"):

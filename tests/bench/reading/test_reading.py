@@ -122,10 +122,17 @@ def test_it_goes_on_with_what_it_kept_and_loses_none_of_it(tmp_path, monkeypatch
     assert asked("720p H.264", "720p VP9") == ["720p H.264", "720p VP9"]
     assert asked("720p VP9") == ["720p H.264", "720p VP9"]
     assert read == ["720p VP9 0.2 s.webm"]
+    kept = tmp_path / "reading-2-frames.json"
+    without_first = json.loads(kept.read_text())
+    assert without_first["films"].pop(0) == first
+    kept.write_text(json.dumps(without_first))
+    assert asked("720p H.264", "720p VP9") == ["720p H.264", "720p VP9"]
+    assert len(read) == 2
+    first = json.loads(kept.read_text())["films"][0]
     assert json.loads((tmp_path / "reading-2-frames.json").read_text())["films"][0] == first
     monkeypatch.setattr(measuring, "versions", lambda: {"av": "1"})
     assert asked("720p VP9") == ["720p VP9"]
-    assert len(read) == 2
+    assert len(read) == 3
 
 
 def test_a_peer_that_cannot_read_a_film_is_named_and_left_out(film, monkeypatch):

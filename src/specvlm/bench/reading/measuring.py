@@ -125,31 +125,33 @@ def run(
     places = np.linspace(0, round(setup.seconds * FPS) - 1, setup.num_frames, dtype=int).tolist()
     vlm = load(pocket.path(FAMILY, "target"), pocket.path(FAMILY, "draft"))
     about = {name: getattr(setup, name) for name in ("seconds", "num_frames", "repeats")}
-    films: list[dict[str, Any]] = []
-    document = {
+    document: dict[str, Any] = {
         "reading": about | {"date": datetime.now(UTC).isoformat(timespec="minutes"), "pair": f"pocket-{FAMILY}"},
-        "films": films,
+        "films": [],
         "machine": machine(),
         "versions": versions() | reader_versions(),
     }
-    before = _measured_before(known, document)
-    films += [film for name, film in before.items() if name not in setup.films]
+    found = _measured_before(known, document)
+    left = [name for name in setup.films if name not in found]
+    document["films"] = _in_order(found)
     with tempfile.TemporaryDirectory() as temporary:
         folder = setup.folder or Path(temporary)
-        for done, name in enumerate(setup.films):
+        for done, name in enumerate(left, len(setup.films) - len(left)):
             count(done, len(setup.films))
-            if name in before:
-                films.append(before[name])
-                continue
             path = folder / f"{name} {setup.seconds:g} s.{FILMS[name].suffix}"
             if not path.exists():
                 rendered(FILMS[name], setup.seconds, path.with_name(f"unfinished {path.name}")).rename(path)
             lines = [asdict(line) for line in measured(path, installed(), places, setup.repeats)]
             answered = first_token(vlm, path, setup.num_frames, setup.repeats)
-            films.append({"film": name, "bytes": path.stat().st_size, "readers": lines, "first_token": answered})
+            found[name] = {"film": name, "bytes": path.stat().st_size, "readers": lines, "first_token": answered}
+            document["films"] = _in_order(found)
             on_film(document)
         count(len(setup.films), len(setup.films))
     return document
+
+
+def _in_order(found: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [found[name] for name in FILMS if name in found]
 
 
 def _measured_before(known: Mapping[str, Any] | None, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

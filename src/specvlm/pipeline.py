@@ -323,9 +323,7 @@ class SpecVLM:
         with stats.phase("decode_video"):
             images = [videos.load_image(source) for source in options.images]
         with stats.phase("preprocess"):
-            prompt = prepared(self.target, clips, images, question, options)
-        signed = not images and all(clip.comment == pocket.SIGNED for clip in clips)
-        return Reading(prompt, signed, tuple(f"{clip.name}: {clip.damage}" for clip in clips if clip.damage))
+            return prepared(self.target, clips, images, question, options)
 
     def _rule(self, options: Options) -> Choose:
         """The frames of a file that the target's own video processor would choose."""
@@ -350,10 +348,10 @@ class SpecVLM:
 
 def prepared(
     target: Family, clips: Sequence[videos.Clip], images: Sequence[Any], question: str, options: Options
-) -> Prompt:
+) -> Reading:
     """What a family makes of videos and images that are there, and of a question about them. Errors: as those of
     `Family.prepare`."""
-    return target.prepare(
+    prompt = target.prepare(
         clips,
         question,
         images=images,
@@ -362,6 +360,8 @@ def prepared(
         history=options.history,
         lead=options.lead,
     )
+    signed = not images and all(clip.comment == pocket.SIGNED for clip in clips)
+    return Reading(prompt, signed, tuple(f"{clip.name}: {clip.damage}" for clip in clips if clip.damage))
 
 
 def _waited_for(frames: Iterator[np.ndarray], stats: Stats) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import tiny
+import video_zoo as zoo
 from serving import QUESTION, Fixture, about, data, events, text_of, together, video
 from specvlm import pocket
 from specvlm import video as videos
@@ -54,6 +55,22 @@ def test_each_way_of_giving_a_video_is_understood(served, form):
     assert told["usage"]["completion_tokens"] == len(expected.token_ids)
     assert told["usage"]["prompt_tokens_details"]["video_tokens"] == expected.stats.num_video_tokens
     assert "warning" not in told["specvlm"]
+
+
+def test_what_a_file_lacks_is_told_and_who_reads_it_may_be_asked(served, tmp_path):
+    def garbled(ordinal: int, packet: bytes) -> bytes | None:
+        middle = len(packet) // 2
+        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal == 40 else None
+
+    spoiled = zoo.remux(served.film, tmp_path / "spoiled.mp4", garbled)
+    for backend in ("auto", "straight"):
+        clip = served.vlm.load_video(spoiled, video_backend=backend)
+        told = served.ask(about(video(data(spoiled)), specvlm={"video_backend": backend}))
+        assert text_of(told) == right(served, replace(clip, comment=pocket.SIGNED)).text
+        assert "can't be decoded" in clip.damage
+        [damage] = told.json()["specvlm"]["damage"]
+        assert damage.endswith(f": {clip.damage}")
+    assert "damage" not in served.ask(about(video(served.data))).json()["specvlm"]
 
 
 def test_drawn_answers_are_the_same_for_a_seed(served):

@@ -6,6 +6,7 @@ import gzip
 import io
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pytest
 
 import video_zoo as zoo
 from specvlm.errors import VideoError
+from specvlm.pocket import demo_video
 from specvlm.video import Video, load
 from specvlm.video.backends import pyav
+from specvlm.video.files.container import VideoFile
 from specvlm.video.loading import load_before
 from specvlm.video.sampling import Sampling
 from specvlm.video.screening.screening import Reel, Screening, Void
@@ -192,3 +195,27 @@ def test_an_error_in_one_ends_all(film, teams: list[bool]) -> None:
         load(Failing(film("x264.mp4").read_bytes()), num_frames=64, backend="pyav")
     assert teams == [False]
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("name", ["x264.mp4", "x265.mp4", "mpeg4.mp4", "vp9.webm", "mpeg2.mkv"])
+def test_no_picture_is_handed_out_while_another_thread_decodes_it(name: str, film) -> None:
+    with film(name).open("rb") as file, VideoFile(file, name).opened() as (_, stream):
+        shows_in_another_order = name in ("x264.mp4", "x265.mp4", "mpeg4.mp4")
+        assert stream.thread_type.name == ("SLICE" if shows_in_another_order else "AUTO")
+
+
+def test_damage_is_told_each_time_however_busy_the_machine_is(tmp_path: Path) -> None:
+    """With a thread for each picture it went untold now and then, in one of six readings on a busy machine."""
+    sound = demo_video(tmp_path / "sound.mp4")
+
+    def garbled(ordinal: int, packet: bytes) -> bytes | None:
+        middle = len(packet) // 2
+        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal == 40 else None
+
+    spoiled = zoo.remux(sound, tmp_path / "spoiled.mp4", garbled)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load(spoiled, num_frames=32), range(24)))
+    [told] = {video.damage for video in found}
+    assert told is not None
+    assert "can't be decoded" in told
+    assert len({video.frames.tobytes() for video in found}) == 1

@@ -49,6 +49,8 @@ class Arm:
     phases: dict[str, float]
     timeline: list[list[Any]] = field(default_factory=list)
     """Of the first run: name, start and end in seconds. Spans may overlap; `phases` tell what was waited for."""
+    damage: list[str] = field(default_factory=list)
+    """What the files of its videos lack."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
     warm_up_seconds: float | None = None
     compile_seconds: float | None = None
@@ -106,6 +108,7 @@ def record(
             name: statistics.median(run.stats.phases.get(name, 0.0) for run in runs) for name in first.stats.phases
         },
         timeline=[list(span) for span in first.stats.timeline],
+        damage=list(first.stats.damage),
         spread={name: (min(values), max(values)) for name, values in times.items()} if len(runs) > 1 else {},
         warm_up_seconds=warm_up_seconds,
         compile_seconds=None if warm_up_seconds is None else max(0.0, warm_up_seconds - medians["total_seconds"]),

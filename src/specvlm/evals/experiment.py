@@ -76,7 +76,8 @@ class Experiment:
         end, its metrics and its report are written anew.
 
         `on_begin` is told how many records are missing, at the most; `on_record`, each that is made; `on_note`, in a
-        line each, what of the data was passed over, which records can't be read, and why there is no report.
+        line each, what of the data was passed over, which records can't be read, what videos lack, and why there is no
+        report.
         Errors: OptionError.
         """
         out = at_home(out)
@@ -92,6 +93,8 @@ class Experiment:
             on_begin(sum(len(job.arms) if job.sample.problem is None else 1 for job in jobs))
             run(folder, task, samples, jobs, engine, on_record=on_record)
             finished = folder.as_run()
+            for line in dict.fromkeys(line for record in finished.records for line in record.get("damage", ())):
+                on_note(line)
             folder.write(METRICS, json.dumps(metrics_of(finished), indent=2, ensure_ascii=False) + "\n")
             try:
                 folder.write(REPORT, report_html([finished]))

@@ -93,6 +93,7 @@ class Answer(_Of):
     accepted_per_depth: Annotated[list[Count], Field(max_length=10_000)]
     emitted_per_round: list[Count]
     dtype: Text
+    damage: list[Text] = []
     kept_per_frame: list[Count] | None = None
     kept_per_stage: list[Count] | None = None
     attention_per_frame: list[Amount] | None = None

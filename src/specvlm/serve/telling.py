@@ -110,6 +110,8 @@ def about(finished: Finished, *, whole: bool) -> dict[str, Any]:
     if whole:
         # A target that is its own draft may keep others in each head: then there is no one list.
         said["kept"] = [] if kept is None or kept.dim() > 1 else kept.tolist()
+    if stats.damage:
+        said["damage"] = list(stats.damage)
     if finished.warning is not None:
         said["warning"] = finished.warning
     return said

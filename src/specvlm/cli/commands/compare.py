@@ -75,6 +75,8 @@ def report(comparison: Comparison, *, as_json: bool) -> None:
         write_record(comparison.to_json())
     screen = console(stderr=as_json)
     screen.print(tables.of_arms(comparison.arms, comparison.baselines, width=screen.width))
+    for damage in dict.fromkeys(damage for arm in comparison.arms for damage in arm.damage):
+        warn(damage)
     for arm, why in comparison.refused.items():
         warn(f"{words(arm)} was left out, stock transformers can't run it with these models: {why}")
 

@@ -11,7 +11,7 @@ from specvlm.cli.inputs import look_at, opened
 from specvlm.cli.options import Answer, Models, VideoSource, spread
 from specvlm.cli.outputs import require_apart, require_file, require_folder
 from specvlm.cli.repeating import command_line
-from specvlm.cli.screen import console, waiting
+from specvlm.cli.screen import console, waiting, warn
 
 
 @spread
@@ -63,6 +63,8 @@ def explain(
             for name, picture in pictures(explanation, theme).items():
                 written.append(inside(png, f"{name}.png" if theme is LIGHT else f"{name}-{theme.name}.png"))
                 write_whole(written[-1], picture)
+    for damage in explanation.generation.stats.damage:
+        warn(damage)
     screen = console(stderr=False)
     screen.print(f"{explanation.generation.text}\n")
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)  # a path is whole, to be copied

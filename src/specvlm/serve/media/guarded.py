@@ -61,15 +61,15 @@ class Guarded:
         read = partial(self._read, video, question, options, stats)
         # A cache knows what options say of frames; a part's own bound isn't among them.
         if self.vlm.feature_cache is None or any(clip.max_frames is not None for clip in clips):
-            prompt = read().prompt
+            reading = read()
         else:
             reading = self._recalled(self.vlm.feature_cache, clips, question, options, stats, read)
             for clip in clips if self._is_toy else ():
                 self._strange.setdefault(clip.key, not reading.signed)
-            prompt = reading.prompt
-        self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
+        self._require_short(reading.prompt.num_tokens, "ask about fewer or smaller frames")
         check()
-        return prompt
+        stats.damage = reading.damage
+        return reading.prompt
 
     def _recalled(
         self,
@@ -94,15 +94,14 @@ class Guarded:
             images = [self._image(clip) for clip in options.images]
         check()
         with stats.phase("preprocess"):
-            prompt = prepared(self.target, clips, images, question, options)
-        return Reading(prompt, not images and all(clip.comment == pocket.SIGNED for clip in clips))
+            return prepared(self.target, clips, images, question, options)
 
     def look(self, clip: Clip, question: str, options: Options) -> tuple[Video, Prompt]:
         """A video as the target looks at it, with the prompt of a question about it. Errors: as `prepare`."""
         check()
         video = self._load(clip, options)
         check()
-        prompt = prepared(self.target, [video], [], question, replace(options, system=None, history=(), lead=()))
+        prompt = prepared(self.target, [video], [], question, replace(options, system=None, history=(), lead=())).prompt
         self._require_short(prompt.num_tokens, "ask about fewer or smaller frames")
         return video, prompt
 

@@ -55,6 +55,11 @@ MOST_PACKETS = 1 << 22
 STRICTER = {"libdav1d": {"strict": "1"}}
 """What a decoder, by FFmpeg's name, is told so that it notices more, and refuses nothing that is as it should be."""
 
+LATE_TO_TELL = ("h264", "hevc", "mpeg4", "rv30", "rv40", "vvc")
+"""Decoders, by FFmpeg's names, that decode several pictures at once and show them in another order: a picture may be
+handed out by the thread of the next one, before its own has told that it is damaged. They get threads for the slices of
+a picture alone; stretches of the file are decoded side by side all the same."""
+
 SHORT_PICTURE = 0.01
 """Seconds, too few to be meant: a picture of an animation is then shown ten times as long, as browsers do."""
 
@@ -117,7 +122,8 @@ class VideoFile:
             require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
             limits = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
             stream.codec_context.options = limits | STRICTER.get(stream.codec_context.name, {})
-            stream.thread_type = thread_type
+            is_late = thread_type == "AUTO" and stream.codec_context.name in LATE_TO_TELL
+            stream.thread_type = "SLICE" if is_late else thread_type
             stream.codec_context.thread_count = num_threads
             yield container, stream
 

@@ -43,8 +43,8 @@ def _no_thread_is_left() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def screened(source: object, choose: Callable = SPREAD) -> tuple[Video | Reel, list[np.ndarray]]:
-    with Screening(partial(load_before, source=source, choose=choose, backend="pyav")) as screening:
+def screened(source: object, choose: Callable = SPREAD, ahead: int = AHEAD) -> tuple[Video | Reel, list[np.ndarray]]:
+    with Screening(partial(load_before, source=source, choose=choose, backend="pyav"), ahead=ahead) as screening:
         clip = screening.opening()
         return clip, [] if isinstance(clip, Video) else list(screening.frames())
 
@@ -92,7 +92,7 @@ def test_a_file_damaged_inside_is_void_and_says_so(folder: Path) -> None:
     expected = load(spoiled, choose=SPREAD, backend="pyav")
     assert expected.damage is not None
     with pytest.raises(Void) as void:
-        screened(spoiled)
+        screened(spoiled, ahead=2)  # so that the damage, four frames on, is not met before somebody looks
     assert void.value.video.damage == expected.damage
     assert np.array_equal(void.value.video.frames, expected.frames)
 

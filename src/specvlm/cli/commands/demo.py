@@ -42,8 +42,7 @@ def demo(
     \b
     Examples:
       specvlm demo
-      specvlm demo --film 3 --save film.mp4       # to ask more about it
-      specvlm demo --film 1 --lit                 # nicer to look at
+      specvlm demo --film 1 --lit --save film.mp4   # to ask more about it
     """
     out = console(stderr=json)
     kept = None if save is None else require_file(save, "save")

@@ -105,6 +105,8 @@ def test_a_damaged_file_is_answered_by_what_is_left_of_it_and_says_so(folder: Pa
         assert answer.token_ids == right.token_ids
         assert [each.split(": ", 1)[1] for each in answer.stats.damage] == [clip.damage]
         assert right.stats.damage == (f"{clip.name}: {clip.damage}",)
+    watched = pair().watch(spoiled, num_frames=9)
+    assert [watched.ask(each, **GREEDY).stats.damage for each in (QUESTION, "why?")] == [right.stats.damage] * 2
     assert pair().generate(zoo.make(folder, "groups.mkv"), QUESTION, num_frames=9, **GREEDY).stats.damage == ()
 
 

@@ -70,6 +70,8 @@ def test_what_a_file_lacks_is_told_and_who_reads_it_may_be_asked(served, tmp_pat
         assert "can't be decoded" in clip.damage
         [damage] = told.json()["specvlm"]["damage"]
         assert damage.endswith(f": {clip.damage}")
+    again = served.ask(about(video(data(spoiled)), question="Why?", specvlm={"video_backend": "straight"}))
+    assert again.json()["specvlm"]["damage"] == [damage]
     assert "damage" not in served.ask(about(video(served.data))).json()["specvlm"]
 
 

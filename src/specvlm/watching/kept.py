@@ -104,9 +104,9 @@ class Known:
     begins meanwhile copies what it can use, once its prompt has been read, and drops its copy in the end.
     """
 
-    def __init__(self, prompt: Prompt, target: Family) -> None:
-        """`prompt` is the first question's."""
-        self.prompt = prompt
+    def __init__(self, prompt: Prompt, target: Family, damage: tuple[str, ...] = ()) -> None:
+        """`prompt` is the first question's, and `damage` what its videos lack."""
+        self.prompt, self.damage = prompt, damage
         self._sights = Sights()
         self._target = ModelSnapshot(target.model)
         self._kept: Kept | None = None

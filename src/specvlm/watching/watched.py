@@ -57,6 +57,7 @@ class Memory:
         with self._lock:
             known, prompt = self._known, None
             if known is not None:
+                stats.damage = known.damage
                 with stats.phase("preprocess"):
                     prompt = target.reworded(
                         known.prompt, question, system=options.system, history=options.history, lead=options.lead
@@ -65,7 +66,7 @@ class Memory:
                 prompt = prepare()
                 known = None
             if known is None or not known.still_true():
-                known = self._known = Known(prompt, target)
+                known = self._known = Known(prompt, target, stats.damage)
             return known, prompt
 
 

@@ -106,8 +106,9 @@ class _Talk:
             note("Stopped. Follow-ups won't know of this question.")
             return
         self._last = generation
-        for damage in generation.stats.damage:
-            warn(damage)
+        if not self._asked.history:
+            for damage in generation.stats.damage:
+                warn(damage)
         self._asked = replace(self._asked, history=(*self._asked.history, (question, generation.text)))
         console(stderr=True).print(speed(generation), style="dim")
 

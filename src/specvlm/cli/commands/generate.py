@@ -76,8 +76,8 @@ def generate(
             generation = tell(pieces, out)
         if number == 0:
             generation.stats.charge("decode_video", decode_seconds)
-        for damage in generation.stats.damage:
-            warn(damage)
+            for damage in generation.stats.damage:
+                warn(damage)
         if stats:
             from specvlm.cli import tables
 

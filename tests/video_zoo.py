@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,16 @@ def remux(source: Path, target: Path, change: Any = None, mux: dict[str, str] | 
             packet.stream = copy
             writer.mux(packet)
     return target
+
+
+def garbled(ordinals: Container[int]) -> Callable[[int, bytes], bytes | None]:
+    """For `remux`: the second half of these packets is nonsense, as long as what was there."""
+
+    def change(ordinal: int, packet: bytes) -> bytes | None:
+        middle = len(packet) // 2
+        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal in ordinals else None
+
+    return change
 
 
 def turn(mp4: bytes, matrix: tuple[int, int, int, int]) -> bytes:

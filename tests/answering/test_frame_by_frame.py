@@ -117,11 +117,7 @@ def test_damage_in_frames_that_are_needed_for_nothing_is_told_by_who_reads_strai
     wanted = {scan.shown()[place].pts for place in pair().load_video(sound, num_frames=3).indices}
     unneeded = set(range(len(scan.packets))) - needed(scan.packets, wanted)
 
-    def garbled(ordinal: int, packet: bytes) -> bytes | None:
-        middle = len(packet) // 2
-        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal in unneeded else None
-
-    spoiled = zoo.remux(sound, folder / "garbled.mp4", garbled)
+    spoiled = zoo.remux(sound, folder / "garbled.mp4", zoo.garbled(unneeded))
     asked = {"num_frames": 3, **GREEDY}
     by_default = pair().generate(spoiled, QUESTION, **asked)
     assert by_default.token_ids == pair().autoregressive(sound, QUESTION, **asked).token_ids

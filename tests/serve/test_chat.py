@@ -58,11 +58,7 @@ def test_each_way_of_giving_a_video_is_understood(served, form):
 
 
 def test_what_a_file_lacks_is_told_and_who_reads_it_may_be_asked(served, tmp_path):
-    def garbled(ordinal: int, packet: bytes) -> bytes | None:
-        middle = len(packet) // 2
-        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal == 40 else None
-
-    spoiled = zoo.remux(served.film, tmp_path / "spoiled.mp4", garbled)
+    spoiled = zoo.remux(served.film, tmp_path / "spoiled.mp4", zoo.garbled([40]))
     for backend in ("auto", "straight"):
         clip = served.vlm.load_video(spoiled, video_backend=backend)
         told = served.ask(about(video(data(spoiled)), specvlm={"video_backend": backend}))

@@ -208,11 +208,7 @@ def test_damage_is_told_each_time_however_busy_the_machine_is(tmp_path: Path) ->
     """With a thread for each picture it went untold now and then, in one of six readings on a busy machine."""
     sound = demo_video(tmp_path / "sound.mp4")
 
-    def garbled(ordinal: int, packet: bytes) -> bytes | None:
-        middle = len(packet) // 2
-        return packet[:middle] + bytes(byte ^ 0x55 for byte in packet[middle:]) if ordinal == 40 else None
-
-    spoiled = zoo.remux(sound, tmp_path / "spoiled.mp4", garbled)
+    spoiled = zoo.remux(sound, tmp_path / "spoiled.mp4", zoo.garbled([40]))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: load(spoiled, num_frames=32), range(24)))
     [told] = {video.damage for video in found}

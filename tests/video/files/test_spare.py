@@ -140,12 +140,7 @@ def test_what_is_damaged_in_a_frame_that_nobody_asked_for_is_told_by_who_reads_s
     unwanted = sorted(set(range(len(scan.packets))) - needed(scan.packets, wanted))
     told = []
     for place in unwanted[:6]:
-
-        def garble(ordinal: int, data: bytes, place: int = place) -> bytes | None:
-            middle = len(data) // 2
-            return data[:middle] + bytes(byte ^ 0x55 for byte in data[middle:]) if ordinal == place else None
-
-        path = zoo.remux(whole, tmp_path / f"{place}{whole.suffix}", garble)
+        path = zoo.remux(whole, tmp_path / f"{place}{whole.suffix}", zoo.garbled([place]))
         passing, straight = (video.load(path, num_frames=3, backend=backend) for backend in ("pyav", "straight"))
         assert np.array_equal(passing.frames, sound.frames)
         told.append((passing.damage, straight.damage))

@@ -82,17 +82,12 @@ def measured(path: Path, readers: Mapping[str, Reader], places: Sequence[int], r
             except Exception as error:
                 if name == OWN:
                     raise
-                problems[name] = told(error)
+                seconds[name], same[name], problems[name] = [], False, told(error)
                 continue
             if turn:
                 seconds[name].append(time.perf_counter() - start)
             same[name] &= np.array_equal(frames, right)
-    return [
-        Line(name, (), same=False, problem=problems[name])
-        if name in problems
-        else Line(name, tuple(seconds[name]), same[name])
-        for name in readers
-    ]
+    return [Line(name, tuple(seconds[name]), same[name], problems.get(name)) for name in readers]
 
 
 @timing_phases()

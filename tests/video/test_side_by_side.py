@@ -20,7 +20,7 @@ from specvlm.errors import VideoError
 from specvlm.pocket import demo_video
 from specvlm.video import Video, load
 from specvlm.video.backends import pyav
-from specvlm.video.files.container import VideoFile
+from specvlm.video.files.shares import Crew
 from specvlm.video.loading import load_before
 from specvlm.video.sampling import Sampling
 from specvlm.video.screening.screening import Reel, Screening, Void
@@ -197,15 +197,53 @@ def test_an_error_in_one_ends_all(film, teams: list[bool]) -> None:
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("name", ["x264.mp4", "x265.mp4", "mpeg4.mp4", "vp9.webm", "mpeg2.mkv"])
-def test_no_picture_is_handed_out_while_another_thread_decodes_it(name: str, film) -> None:
-    with film(name).open("rb") as file, VideoFile(file, name).opened() as (_, stream):
-        shows_in_another_order = name in ("x264.mp4", "x265.mp4", "mpeg4.mp4")
-        assert stream.thread_type.name == ("SLICE" if shows_in_another_order else "AUTO")
+SINGLE_STRETCHES: dict[str, dict] = {
+    "x264.mkv": {"options": {"x264-params": "keyint=250:scenecut=0:bframes=3:qp=20"}},
+    "mpeg4.mkv": {"codec": "mpeg4", "options": {"g": "250", "bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("name", SINGLE_STRETCHES)
+def test_several_threads_tell_of_what_one_tells(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg's threads for slices of H.264 tell of none of these."""
+    sound = zoo.write(tmp_path / name, **SINGLE_STRETCHES[name], num_frames=60, size=(320, 240))
+    spoiled = [zoo.remux(sound, tmp_path / f"{place} {name}", zoo.garbled([place])) for place in (13, 31, 59)]
+    found = {}
+    for num_threads in (1, 4):
+        monkeypatch.setattr(pyav, "crew", lambda *_, threads=num_threads: Crew(1, threads))
+        assert load(sound, num_frames=60).damage is None
+        found[num_threads] = [load(path, num_frames=60) for path in spoiled]
+    for one, four in zip(*found.values(), strict=True):
+        assert one.damage == four.damage
+        assert "can't be decoded" in (one.damage or "")
+        assert np.array_equal(one.frames, four.frames)
+
+
+@pytest.mark.parametrize("name", ["x264.mp4", "x264 open.mkv"])
+def test_frames_behind_an_open_gop_are_read_where_they_stand(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads for pictures fail at all that can't be decoded. There they would, and read all of the file again."""
+    params = f"keyint=24:scenecut=0:bframes=3:b-pyramid=none:qp=24:open-gop={int('open' in name)}"
+    path = zoo.write(tmp_path / name, num_frames=120, options={"x264-params": params})
+    decoded: list[int] = []
+    run_of = pyav._decode_run
+
+    def watched(reading: Any, stream: Any, packets: Any, run: range, *more: Any) -> bool:
+        decoded.append(run.start)
+        return run_of(reading, stream, packets, run, *more)
+
+    monkeypatch.setattr(pyav, "_decode_run", watched)
+    monkeypatch.setattr(pyav, "crew", lambda *_: Crew(1, 4))
+    shown = load(path, choose=lambda _: np.array([5, 55, 105]))
+    assert len(decoded) == 3
+    assert 0 not in decoded[1:]
+    assert np.array_equal(shown.frames, zoo.decode_all(path)[0][[5, 55, 105]])
 
 
 def test_damage_is_told_each_time_however_busy_the_machine_is(tmp_path: Path) -> None:
-    """With a thread for each picture it went untold now and then, in one of six readings on a busy machine."""
+    """With a thread for each picture it went untold now and then, in one of six readings on a busy machine: until they
+    were to fail at it."""
     sound = demo_video(tmp_path / "sound.mp4")
 
     spoiled = zoo.remux(sound, tmp_path / "spoiled.mp4", zoo.garbled([40]))

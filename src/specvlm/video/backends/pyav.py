@@ -50,7 +50,7 @@ def read(
         del ways[hopping, few]
     for runs, fed in ways:
         gallery = Gallery(len(rows), source.name)
-        if _decode_shares(_Reading(source, scan, fed, rows, gallery), [Share(tuple(rows), runs)]):
+        if _decode_alone(_Reading(source, scan, fed, rows, gallery), runs):
             return gallery.frames()
     return None
 
@@ -58,12 +58,12 @@ def read(
 def read_straight(
     source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"]
 ) -> UInt8[np.ndarray, "chosen H W 3"] | None:
-    """`read`, by decoding every packet of the file, from the first to the last: None if any of them yields less than it
-    promises, wanted or not."""
+    """`read`, by decoding every packet of the file, from the first to the last, by one thread: None if any of them
+    yields less than it promises, wanted or not."""
     rows, everything = _rows(scan, places), range(len(scan.packets))
     gallery = Gallery(len(rows), source.name)
     reading = _Reading(source, scan, frozenset(everything), rows, gallery)
-    return gallery.frames() if _decode_shares(reading, [Share(tuple(rows), (everything,))]) else None
+    return gallery.frames() if _decode_alone(reading, [everything], num_threads=1) else None
 
 
 def show(source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"], wall: Wall, ahead: int) -> bool:
@@ -76,7 +76,7 @@ def show(source: VideoFile, scan: Scan, places: Int64[np.ndarray, " chosen"], wa
     parts, team = _teamwork(source, scan, rows, few, math.ceil(len(rows) / ahead))
     if team == ALONE:
         runs = tuple(plan(scan.packets, rows, entries(scan.packets)))
-        return _decode_shares(reading, [Share(tuple(rows), runs)]) and wall.is_full
+        return _decode_alone(reading, runs) and wall.is_full
     return _decode_side_by_side(reading, parts, team) and wall.is_full
 
 
@@ -98,10 +98,10 @@ def _teamwork(
 def _decode_side_by_side(reading: _Reading, parts: Sequence[Share], team: Crew) -> bool:
     """`_decode_shares`, by several decoders. False also where the size changes midway: then one alone sees which came
     first."""
-    left = deque(parts)
+    left, starts_fresh = deque(parts), _start_fresh(reading.scan, parts)
     with ThreadPoolExecutor(team.decoders, "specvlm-video") as pool:
         try:
-            done = [pool.submit(_work, reading, left, team.threads) for _ in range(team.decoders)]
+            done = [pool.submit(_work, reading, left, team.threads, starts_fresh) for _ in range(team.decoders)]
             return all(each.result() for each in done)
         except BaseException:
             reading.give_up()
@@ -110,10 +110,10 @@ def _decode_side_by_side(reading: _Reading, parts: Sequence[Share], team: Crew) 
             done = []  # an error would keep what it came through: decoders and their buffers
 
 
-def _work(reading: _Reading, left: deque[Share], num_threads: int) -> bool:
+def _work(reading: _Reading, left: deque[Share], num_threads: int, starts_fresh: bool) -> bool:
     is_done = False
     try:
-        is_done = _decode_shares(reading, _taken(left), num_threads)
+        is_done = _decode_shares(reading, _taken(left), num_threads, starts_fresh)
         return is_done
     finally:
         if not is_done:
@@ -133,15 +133,15 @@ class Survey:
     order: list[int]
     timeline: Timeline
     num_lost: int
-    thread_type: str
+    num_threads: int
 
 
 def survey(source: VideoFile, scan: Scan) -> Survey:
     """Let the decoder say which frames there are: those without errors. `VideoError` if there are none."""
     # In threads, an error may swallow sound frames that are still in the pipeline, not the same ones each time.
-    found = None if scan.tells_frames else _survey(source, scan, "AUTO")
+    found = None if scan.tells_frames else _survey(source, scan, num_threads=0)
     if found is None or found.num_lost:
-        found = _survey(source, scan, "NONE")
+        found = _survey(source, scan, num_threads=1)
     if found is None:
         raise VideoError(
             f"none of the {len(scan.packets)} frames of {source.name} can be decoded{scan.damage_in_brackets}"
@@ -149,9 +149,9 @@ def survey(source: VideoFile, scan: Scan) -> Survey:
     return found
 
 
-def _survey(source: VideoFile, scan: Scan, thread_type: str) -> Survey | None:
+def _survey(source: VideoFile, scan: Scan, num_threads: int) -> Survey | None:
     """None if no frame came out."""
-    with source.opened(thread_type) as (container, stream):
+    with source.opened(num_threads) as (container, stream):
         rate = stream.guessed_rate or stream.average_rate
         usual = 1 / (rate * scan.time_base) if rate else Fraction(1)
         decoder = _Decoder(stream)
@@ -162,7 +162,7 @@ def _survey(source: VideoFile, scan: Scan, thread_type: str) -> Survey | None:
     order, ticks = presented(told, scan, usual)
     line = timeline(ticks, told[order[-1]].duration or max(round(usual), 1), scan.time_base)
     num_lost = max(decoder.num_lost, len(scan.shown()) - len(ticks) if scan.tells_frames else 0)
-    return Survey(order, line, num_lost, thread_type)
+    return Survey(order, line, num_lost, num_threads)
 
 
 def read_surveyed(
@@ -171,7 +171,7 @@ def read_surveyed(
     """The frames at `places` of a survey's timeline, by decoding everything up to the last of them once more."""
     rows = {found.order[place]: row for row, place in enumerate(places)}
     gallery, reformatter = Gallery(len(places), source.name), VideoReformatter()
-    with source.opened(found.thread_type) as (container, stream):
+    with source.opened(found.num_threads) as (container, stream):
         frames = _Decoder(stream).frames(islice(demuxed(container, stream), len(scan.packets)))
         for place, frame in enumerate(islice(frames, max(rows) + 1)):
             if place in rows:
@@ -205,11 +205,22 @@ class _Reading:
         self.wall.give_up()
 
 
-def _decode_shares(reading: _Reading, parts: Iterable[Share], num_threads: int = 0) -> bool:
-    """Whether all shares yielded what their packets promise; by one decoder of `num_threads`."""
+def _decode_alone(reading: _Reading, runs: Sequence[range], num_threads: int = 0) -> bool:
+    """`_decode_shares`, of a single one with all that is wanted."""
+    share = Share(tuple(reading.rows), tuple(runs))
+    return _decode_shares(reading, [share], num_threads, _start_fresh(reading.scan, [share]))
+
+
+def _start_fresh(scan: Scan, parts: Iterable[Share]) -> bool:
+    starts = (run.start for part in parts for run in part.runs)
+    return all(not start or scan.packets[start].is_fresh for start in starts)
+
+
+def _decode_shares(reading: _Reading, parts: Iterable[Share], num_threads: int, starts_fresh: bool) -> bool:
+    """Whether all shares yielded what their packets promise; by one decoder, as of `VideoFile.opened`."""
     reformatter = VideoReformatter()
     with ExitStack() as stack:
-        container, stream = stack.enter_context(reading.source.opened(num_threads=num_threads))
+        container, stream = stack.enter_context(reading.source.opened(num_threads, starts_fresh))
         for part in parts:
             ticks = frozenset(part.ticks)
             for run in part.runs:
@@ -217,7 +228,7 @@ def _decode_shares(reading: _Reading, parts: Iterable[Share], num_threads: int =
                 if run.start:
                     packets = _seek(container, stream, reading.scan.packets[run.start], reading.places)
                 if packets is None:  # the seek went astray: start over and read on up to the run
-                    container, stream = stack.enter_context(reading.source.opened(num_threads=num_threads))
+                    container, stream = stack.enter_context(reading.source.opened(num_threads, starts_fresh))
                     packets = islice(demuxed(container, stream), run.start, None)
                 if not _decode_run(reading, stream, packets, run, ticks, reformatter):
                     return False

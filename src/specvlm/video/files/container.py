@@ -56,9 +56,9 @@ STRICTER = {"libdav1d": {"strict": "1"}}
 """What a decoder, by FFmpeg's name, is told so that it notices more, and refuses nothing that is as it should be."""
 
 LATE_TO_TELL = ("h264", "hevc", "mpeg4", "rv30", "rv40", "vvc")
-"""Decoders, by FFmpeg's names, that decode several pictures at once and show them in another order: a picture may be
-handed out by the thread of the next one, before its own has told that it is damaged. They get threads for the slices of
-a picture alone; stretches of the file are decoded side by side all the same."""
+"""Decoders, by FFmpeg's names, that with a thread for each picture may hand one out before its own thread has told that
+it is damaged, since they show pictures in another order than they decode them. There they are to fail at what they
+would else conceal: that is told each time. (With threads for slices, H.264's looks for no damage at all.)"""
 
 SHORT_PICTURE = 0.01
 """Seconds, too few to be meant: a picture of an animation is then shown ten times as long, as browsers do."""
@@ -92,11 +92,11 @@ class VideoFile:
 
     @contextmanager
     def opened(
-        self, thread_type: str = "AUTO", num_threads: int = 0, reading: Reading | None = None
+        self, num_threads: int = 0, starts_fresh: bool = True, reading: Reading | None = None
     ) -> Iterator[tuple[InputContainer, VideoStream]]:
         """The container at its start, and its main video stream, to be decoded with `num_threads` (0: as many as FFmpeg
-        likes) of `thread_type`. Several may be open at once, each in a thread of its own, and by a `reading` of its
-        own."""
+        likes), from its start or from places where all refer to nothing before (`starts_fresh`). Several may be open at
+        once, each in a thread of its own, and by a `reading` of its own."""
         # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
         isolated = {"protocol_whitelist": "none"}
         place = reading or Reading(self.file, self.lock, MOST_IN_VAIN)
@@ -120,11 +120,13 @@ class VideoFile:
             if stream.codec_context is None:
                 raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
             require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
+            decoder, is_late = stream.codec_context, stream.codec_context.name in LATE_TO_TELL
+            if is_late and not starts_fresh:
+                num_threads = 1  # there a sound file is full of what can't be decoded, and of no use
             limits = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
-            stream.codec_context.options = limits | STRICTER.get(stream.codec_context.name, {})
-            is_late = thread_type == "AUTO" and stream.codec_context.name in LATE_TO_TELL
-            stream.thread_type = "SLICE" if is_late else thread_type
-            stream.codec_context.thread_count = num_threads
+            fails = {"err_detect": "explode"} if is_late and num_threads != 1 else {}
+            decoder.options = limits | STRICTER.get(decoder.name, {}) | fails
+            stream.thread_type, decoder.thread_count = "AUTO", num_threads
             yield container, stream
 
     def scan(self) -> Scan:

@@ -130,9 +130,9 @@ def test_a_hub_that_does_not_answer_takes_a_moment_and_not_a_minute(tmp_path):
             f"ModelError: can't load {name} as a checkpoint: there is no such folder, it isn't in the"
         )
         assert words in said
-        assert seconds < 10  # of 23 for each file
+        assert seconds < 20  # of 23 for each file
     assert told["missing/one"][0].startswith("ModelError: can't load missing/one as a checkpoint: ")
-    assert told["missing/one"][1] < 10
+    assert told["missing/one"][1] < 20
     assert told["kept/one"][0] == "loaded", told
     assert told["kept/one"][1] < 20
 

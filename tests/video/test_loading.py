@@ -770,17 +770,16 @@ def outcome_of(data: bytes, num_frames: int) -> Video | str:
 
 def test_losses_found_in_threads_are_looked_at_again_without(files, monkeypatch: pytest.MonkeyPatch) -> None:
     """In threads, other frames are lost each time: too many for a survey to hold when the frames are picked."""
-    made: list[str] = []
+    made: list[int] = []
     survey = pyav._survey
 
-    def surveying(source, scan, thread_type):
-        made.append(thread_type)
-        found = survey(source, scan, thread_type)
-        return dataclasses.replace(found, num_lost=int(thread_type == "AUTO"))
+    def surveying(source, scan, num_threads):
+        made.append(num_threads)
+        return dataclasses.replace(survey(source, scan, num_threads), num_lost=int(num_threads != 1))
 
     monkeypatch.setattr(pyav, "_survey", surveying)
     video = load(files("raw.h264"), num_frames=5)
-    assert made == ["AUTO", "NONE"]
+    assert made == [0, 1]
     assert zoo.indices_of(video.frames) == uniform(40, 5).tolist()
     assert video.damage is None
 

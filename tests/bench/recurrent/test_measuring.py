@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -129,4 +130,5 @@ def test_the_command_leaves_documents_and_tables(tmp_path: Path, monkeypatch: py
         assert text.count(f"| big + 1b | 20 | {tree} |") == 1
     held = json.loads((tmp_path / "out" / "small-1b-20.json").read_text(encoding="utf-8"))
     assert (held["shape"], held["cached"], len(held["costs"]["propose"])) == ("small-1b", 20, 4)
-    assert text.count("| 20 |") == 2 + 4
+    behind = re.findall(r"^\| [^|]+ \| 20 \|", text, re.MULTILINE)  # a time may be 20, too
+    assert len(behind) == 2 + 4

@@ -206,12 +206,13 @@ class _Reading:
 
 
 def _decode_alone(reading: _Reading, runs: Sequence[range], num_threads: int = 0) -> bool:
-    """`_decode_shares`, of a single one with all that is wanted."""
+    """`_decode_shares`, of a single share with all that is wanted."""
     share = Share(tuple(reading.rows), tuple(runs))
     return _decode_shares(reading, [share], num_threads, _start_fresh(reading.scan, [share]))
 
 
 def _start_fresh(scan: Scan, parts: Iterable[Share]) -> bool:
+    """`starts_fresh` of `VideoFile.opened`."""
     starts = (run.start for part in parts for run in part.runs)
     return all(not start or scan.packets[start].is_fresh for start in starts)
 

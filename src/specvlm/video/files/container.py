@@ -95,7 +95,7 @@ class VideoFile:
         self, num_threads: int = 0, starts_fresh: bool = True, reading: Reading | None = None
     ) -> Iterator[tuple[InputContainer, VideoStream]]:
         """The container at its start, and its main video stream, to be decoded with `num_threads` (0: as many as FFmpeg
-        likes), from its start or from places where all refer to nothing before (`starts_fresh`). Several may be open at
+        likes); `starts_fresh`: from its start, and from no other packet that isn't `is_fresh`. Several may be open at
         once, each in a thread of its own, and by a `reading` of its own."""
         # No protocol is allowed: a playlist must not make us open other files or fetch URLs.
         isolated = {"protocol_whitelist": "none"}
@@ -120,7 +120,8 @@ class VideoFile:
             if stream.codec_context is None:
                 raise VideoError(f"{self.name} is in a codec that this FFmpeg can't decode")
             require_frame(stream.codec_context.width, stream.codec_context.height, self.name)
-            decoder, is_late = stream.codec_context, stream.codec_context.name in LATE_TO_TELL
+            decoder = stream.codec_context
+            is_late = decoder.name in LATE_TO_TELL
             if is_late and not starts_fresh:
                 num_threads = 1  # there a sound file is full of what can't be decoded, and of no use
             limits = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change as it goes on
